@@ -1,0 +1,111 @@
+package vaglio
+
+// Verdict is what is to happen with the money.
+type Verdict string
+
+// The three verdicts. The zero value is none of them and must never be answered.
+const (
+	Approve Verdict = "approve"
+	Review  Verdict = "review"
+	Deny    Verdict = "deny"
+)
+
+// Risk levels of a decision.
+const (
+	RiskLow         = "low"
+	RiskElevated    = "elevated"     // risk score from 80
+	RiskHigh        = "high"         // risk score from 95
+	RiskNotAssessed = "not_assessed" // no model answered
+)
+
+// Decision is the answer to a request. It never changes: the same request gets the same bytes for ever.
+type Decision struct {
+	ID               string         `json:"id"`
+	RequestID        string         `json:"request_id"`
+	Verdict          Verdict        `json:"decision"`
+	FraudProbability *float64       `json:"fraud_probability"` // calibrated, 0..1; nil without a model
+	RiskScore        *float64       `json:"risk_score"`        // percentile 0..100 among the requests of calibration
+	RiskLevel        string         `json:"risk_level"`
+	ApprovedAmount   int64          `json:"approved_amount"`   // minor units of the request's currency
+	RefundableAmount *int64         `json:"refundable_amount"` // what was left of the payment before this decision; nil: unknown
+	ValidUntil       Instant        `json:"valid_until,omitzero"`
+	ReviewDueAt      Instant        `json:"review_due_at,omitzero"`
+	ExpectedLoss     *Money         `json:"expected_loss"`
+	Reversibility    string         `json:"reversibility"`
+	Reasons          []Reason       `json:"reasons"`
+	Rules            []RuleHit      `json:"rules"`
+	RequiredActions  []string       `json:"required_actions"`
+	Counterfactual   *Change        `json:"counterfactual"`
+	Model            *ModelIdentity `json:"model"`
+	PolicyVersion    string         `json:"policy_version"`
+	FeaturesAsOf     Instant        `json:"features_as_of"`
+	Warnings         []string       `json:"warnings"`
+	Degraded         bool           `json:"degraded"`
+	DegradedReasons  []string       `json:"degraded_reasons"`
+	CaseID           string         `json:"case_id,omitzero"`
+	DryRun           bool           `json:"dry_run,omitzero"` // nothing was recorded, no money may move on it
+	DecidedAt        Instant        `json:"decided_at"`
+	LatencyMS        Latency        `json:"latency_ms"`
+}
+
+// Money is an amount in minor units of a currency.
+type Money struct {
+	Amount   int64  `json:"amount"`
+	Currency string `json:"currency"`
+}
+
+// Reason is one argument for or against, in log-odds of fraud.
+type Reason struct {
+	Code         string          `json:"code"`
+	Direction    string          `json:"direction"`    // raises or lowers
+	Contribution float64         `json:"contribution"` // log-odds, the exact sum of its features' contributions
+	Features     []ReasonFeature `json:"features"`
+	Text         string          `json:"text"`
+	CustomerText string          `json:"customer_text,omitzero"`
+	Evidence     []string        `json:"evidence,omitempty"` // ids of the events behind it
+}
+
+// ReasonFeature is a feature's value beside what is usual. Numbers, category names, or nil for a missing value.
+type ReasonFeature struct {
+	Name  string `json:"name"`
+	Value any    `json:"value"`
+	Usual any    `json:"usual"`
+}
+
+// RuleHit is a rule of the policy that fired.
+type RuleHit struct {
+	Name   string `json:"name"`
+	Action string `json:"action"`
+	State  string `json:"state"`
+}
+
+// Change tells what would have led to another decision.
+type Change struct {
+	Verdict Verdict         `json:"decision"`
+	Changes []FeatureChange `json:"changes"`
+	Text    string          `json:"text"`
+}
+
+// FeatureChange is one thing that would have to differ.
+type FeatureChange struct {
+	Feature string `json:"feature"`
+	From    any    `json:"from"`
+	To      any    `json:"to"`
+}
+
+// ModelIdentity names the exact model that scored.
+type ModelIdentity struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	SHA256  string `json:"sha256"` // of model.txt
+}
+
+// Latency is where the time of a decision went, in milliseconds.
+type Latency struct {
+	History  float64 `json:"history"`
+	Features float64 `json:"features"`
+	Model    float64 `json:"model"`
+	Explain  float64 `json:"explain"`
+	Store    float64 `json:"store"`
+	Total    float64 `json:"total"`
+}

@@ -1,0 +1,254 @@
+package vaglio
+
+import (
+	"crypto/sha256"
+	"strconv"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"golang.org/x/text/currency"
+)
+
+// The well-known kinds of events that the service itself reads or writes; the set of kinds is open.
+const (
+	KindPayment         = "payment"
+	KindRefundRequested = "refund_requested"
+	KindRefundPaid      = "refund_paid"
+	KindRefundFailed    = "refund_failed"
+	KindChargeback      = "chargeback"
+	KindFraudConfirmed  = "fraud_confirmed"
+	KindFraudCleared    = "fraud_cleared"
+)
+
+// The kinds of entities that the service itself reads; the set is open.
+const (
+	EntityCustomer         = "customer"
+	EntityPayment          = "payment"
+	EntityInstrument       = "instrument"
+	EntityPayoutInstrument = "payout_instrument" // a role: it lives in the timeline of the instrument of that value
+	EntityRequest          = "request"           // names the request that a label or a refund is about
+)
+
+// Limits of an event. A field over its limit is refused, never cut.
+const (
+	MaxIDBytes    = 128
+	MaxNameBytes  = 64
+	MaxValueBytes = 256
+	MaxFields     = 64
+	// MaxAmount is 10^13 minor units: no plausible refund, and 2,000 of them still add up within 63 bits.
+	MaxAmount = 10_000_000_000_000
+)
+
+// Event is one thing that happened: an immutable line of history, stored once per ID.
+type Event struct {
+	ID         string
+	Kind       string
+	OccurredAt Instant
+	ObservedAt Instant // when we learned of it; 0: not given
+	Entities   Fields
+	Attributes Fields
+	Amount     int64  // minor units of Currency; meaningless without one
+	Currency   string // ISO 4217, "" for an event without money
+}
+
+// Fact is an event as history keeps it: with the moment from which it counts, and its money in the base currency.
+type Fact struct {
+	Event
+	KnownAt    Instant // max(ObservedAt, OccurredAt + 1 ms)
+	BaseAmount int64   // minor units of the base currency, converted at the rate of the day it happened
+	BaseKnown  bool    // false: no money, or no rate
+}
+
+// Entity is the owner of a timeline.
+type Entity struct{ Kind, ID string }
+
+func (e Entity) String() string { return e.Kind + ":" + e.ID }
+
+// KnownAt is the first moment at which the event counts for anything. ObservedAt must have been filled in.
+func (e *Event) KnownAt() Instant { return max(e.ObservedAt, e.OccurredAt+Millisecond) }
+
+// IsLabel reports whether the event says of a request that it was or was not fraud.
+func (e *Event) IsLabel() bool { return e.Kind == KindFraudConfirmed || e.Kind == KindFraudCleared }
+
+// Timelines lists the entities whose timelines the event enters, each once.
+func (e *Event) Timelines() []Entity {
+	out := make([]Entity, 0, len(e.Entities))
+	for _, f := range e.Entities {
+		entity := Entity{f.Name, f.Value}
+		if f.Name == EntityPayoutInstrument {
+			if f.Value == e.Entities.Get(EntityInstrument) {
+				continue
+			}
+			entity.Kind = EntityInstrument
+		}
+		out = append(out, entity)
+	}
+	return out
+}
+
+// Complete adds the entities of kinds that the event lacks: a request's from its payment, a label's from its request.
+func (e *Event) Complete(from Fields) {
+	for _, f := range from {
+		if e.Entities.Get(f.Name) == "" {
+			e.Entities = e.Entities.With(f.Name, f.Value)
+		}
+	}
+}
+
+// Digest identifies the content of the event as it was sent, except ObservedAt, which a resending may not repeat.
+func (e *Event) Digest() [sha256.Size]byte {
+	plain := *e
+	plain.ObservedAt = 0
+	b, err := json.Marshal(&plain)
+	if err != nil {
+		panic("vaglio: an event does not encode: " + err.Error())
+	}
+	return sha256.Sum256(b)
+}
+
+// Validate checks everything but times against a clock. The error is an [Invalid].
+func (e *Event) Validate() error {
+	var bad Invalid
+	checkID(&bad, "/id", e.ID)
+	if !isName(e.Kind) {
+		bad.add("/kind", "want a name of a-z, 0-9 and _, at most %d bytes", MaxNameBytes)
+	}
+	if e.OccurredAt == 0 {
+		bad.add("/occurred_at", "is required")
+	}
+	if len(e.Entities) == 0 {
+		bad.add("/entities", "at least one entity is required")
+	}
+	checkFields(&bad, "/entities", e.Entities)
+	checkFields(&bad, "/attributes", e.Attributes)
+	if e.IsLabel() && e.Entities.Get(EntityRequest) == "" {
+		bad.add("/entities/request", "is required for a label")
+	}
+	if e.Currency != "" {
+		checkMoney(&bad, e.Amount, e.Currency)
+	}
+	return bad.err()
+}
+
+// eventJSON is the wire form: it tells an absent amount from one of zero.
+type eventJSON struct {
+	ID         string  `json:"id"`
+	Kind       string  `json:"kind"`
+	OccurredAt Instant `json:"occurred_at"`
+	ObservedAt Instant `json:"observed_at,omitzero"`
+	Entities   Fields  `json:"entities"`
+	Amount     *int64  `json:"amount,omitzero"`
+	Currency   string  `json:"currency,omitzero"`
+	Attributes Fields  `json:"attributes,omitempty"`
+}
+
+// MarshalJSON writes the wire form.
+func (e *Event) MarshalJSON() ([]byte, error) {
+	wire := eventJSON{ID: e.ID, Kind: e.Kind, OccurredAt: e.OccurredAt, ObservedAt: e.ObservedAt, Entities: e.Entities,
+		Currency: e.Currency, Attributes: e.Attributes}
+	if e.Currency != "" {
+		wire.Amount = &e.Amount
+	}
+	return json.Marshal(&wire)
+}
+
+// DecodeEvent reads one event strictly and validates it. The error is an [Invalid].
+func DecodeEvent(b []byte) (Event, error) {
+	wire, err := Decode[eventJSON](b)
+	if err != nil {
+		return Event{}, err
+	}
+	e := Event{ID: wire.ID, Kind: wire.Kind, OccurredAt: wire.OccurredAt, ObservedAt: wire.ObservedAt,
+		Entities: wire.Entities, Attributes: wire.Attributes, Currency: wire.Currency}
+	var bad Invalid
+	switch {
+	case wire.Amount != nil && wire.Currency == "":
+		bad.add("/currency", "is required with an amount")
+	case wire.Amount == nil && wire.Currency != "":
+		bad.add("/amount", "is required with a currency")
+	case wire.Amount != nil:
+		e.Amount = *wire.Amount
+	}
+	if invalid, ok := e.Validate().(Invalid); ok {
+		bad = append(bad, invalid...)
+	}
+	return e, bad.err()
+}
+
+// CurrencyDigits is the number of decimals of a currency's minor unit (2 for EUR, 0 for JPY), false if it is none of
+// ISO 4217.
+func CurrencyDigits(code string) (int, bool) {
+	unit, err := currency.ParseISO(code)
+	if err != nil || unit.String() != code {
+		return 0, false
+	}
+	digits, _ := currency.Standard.Rounding(unit)
+	return digits, true
+}
+
+func checkID(bad *Invalid, pointer, id string) {
+	switch {
+	case id == "":
+		bad.add(pointer, "is required")
+	case len(id) > MaxIDBytes:
+		bad.add(pointer, "is longer than %d bytes", MaxIDBytes)
+	case !isPrintable(id):
+		bad.add(pointer, "has control characters or is not UTF-8")
+	}
+}
+
+func checkFields(bad *Invalid, pointer string, fs Fields) {
+	if len(fs) > MaxFields {
+		bad.add(pointer, "has more than %d members", MaxFields)
+		return
+	}
+	for i, f := range fs {
+		at := pointer + "/" + f.Name
+		switch {
+		case !isName(f.Name):
+			bad.add(pointer, "the name %s is not made of a-z, 0-9 and _ with at most %d bytes", strconv.QuoteToASCII(f.Name[:min(len(f.Name), MaxNameBytes)]), MaxNameBytes)
+		case i > 0 && fs[i-1].Name == f.Name:
+			bad.add(at, "is given twice")
+		case f.Value == "":
+			bad.add(at, "is empty; leave it out")
+		case len(f.Value) > MaxValueBytes:
+			bad.add(at, "is longer than %d bytes", MaxValueBytes)
+		case !isPrintable(f.Value):
+			bad.add(at, "has control characters or is not UTF-8")
+		}
+	}
+}
+
+func checkMoney(bad *Invalid, amountMinor int64, code string) {
+	if amountMinor < 0 || amountMinor > MaxAmount {
+		bad.add("/amount", "want minor units from 0 to %d", int64(MaxAmount))
+	}
+	if _, ok := CurrencyDigits(code); !ok {
+		bad.add("/currency", "is not an ISO 4217 code")
+	}
+}
+
+func isName(s string) bool {
+	if s == "" || len(s) > MaxNameBytes || s[0] < 'a' || s[0] > 'z' {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+func isPrintable(s string) bool {
+	if !utf8.ValidString(s) {
+		return false
+	}
+	for _, r := range s {
+		if unicode.IsControl(r) {
+			return false
+		}
+	}
+	return true
+}
