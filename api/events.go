@@ -1,0 +1,181 @@
+package api
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"vaglio"
+)
+
+// Limits of one call with events. Larger imports are `vaglio import`'s.
+const (
+	maxEvents     = 20_000
+	maxEventBytes = 256 << 10 // a valid event with every field at its limit and every character escaped fits
+)
+
+// sentEvents is a body of events being read: what is good, where each came from, and what is wrong.
+type sentEvents struct {
+	events []vaglio.Event
+	places []place
+	faults []fault
+}
+
+// place is where an event stood in the body.
+type place struct {
+	line   int    // of NDJSON, from 1
+	prefix string // of its JSON pointers
+}
+
+// events stores one event, an array of them or NDJSON: all of them or, when any is wrong, none.
+func (s *Server) events(x *exchange) error {
+	body, err := x.body()
+	if err != nil {
+		return err
+	}
+	var sent sentEvents
+	first := bytes.TrimLeft(body, " \t\r\n")[0]
+	switch {
+	case strings.HasPrefix(x.Request().Header.Get("Content-Type"), typeNDJSON):
+		err = sent.lines(body)
+	case first == '[':
+		err = sent.array(body)
+	default:
+		err = sent.single(body)
+	}
+	if err != nil {
+		return err
+	}
+	if len(sent.faults) > 0 {
+		return invalidFields(InvalidEvents, sent.faults)
+	}
+	if len(sent.events) == 0 {
+		return problemf(EmptyBody, "want at least one event")
+	}
+	results, err := s.engine.Store(x.Request().Context(), sent.events)
+	if err != nil {
+		return err
+	}
+	return s.stored(x, &sent, results)
+}
+
+// full reports that there is no sense in reading on: the answer lists no more faults than are there.
+func (sent *sentEvents) full() bool { return len(sent.faults) > maxFaults }
+
+// add decodes one event.
+func (sent *sentEvents) add(raw []byte, at place) error {
+	if len(sent.events) == maxEvents {
+		return problemf(BodyTooLarge, "at most %d events", maxEvents)
+	}
+	if len(raw) > maxEventBytes {
+		sent.fault(at, vaglio.Invalid{{Detail: fmt.Sprintf("is larger than %d bytes", maxEventBytes)}})
+		return nil
+	}
+	ev, err := vaglio.DecodeEvent(raw)
+	var invalid vaglio.Invalid
+	switch {
+	case errors.As(err, &invalid):
+		sent.fault(at, invalid)
+	case err != nil:
+		return err
+	default:
+		sent.events = append(sent.events, ev)
+		sent.places = append(sent.places, at)
+	}
+	return nil
+}
+
+func (sent *sentEvents) fault(at place, invalid vaglio.Invalid) {
+	sent.faults = append(sent.faults, faults(invalid, at.line, at.prefix)...)
+}
+
+func (sent *sentEvents) single(body []byte) error {
+	err := sent.add(body, place{})
+	if len(sent.faults) > 0 && !jsontext.Value(body).IsValid() {
+		return &problem{kind: MalformedJSON, detail: sent.faults[0].Detail, errors: sent.faults}
+	}
+	return err
+}
+
+// array reads element by element, so that a hostile array costs no more than what is kept of it.
+func (sent *sentEvents) array(body []byte) error {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(body))
+	if _, err := dec.ReadToken(); err != nil {
+		return malformed(err)
+	}
+	for i := 0; dec.PeekKind() != ']'; i++ {
+		raw, err := dec.ReadValue()
+		if err != nil {
+			return malformed(err)
+		}
+		if err := sent.add(raw, place{prefix: fmt.Sprintf("/%d", i)}); err != nil {
+			return err
+		}
+		if sent.full() {
+			return nil
+		}
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return malformed(err)
+	}
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return problemf(MalformedJSON, "something follows the array")
+	}
+	return nil
+}
+
+// lines reads one event per line; empty lines are left out.
+func (sent *sentEvents) lines(body []byte) error {
+	line := 0
+	for raw := range bytes.Lines(body) {
+		line++
+		raw = bytes.TrimSpace(raw)
+		if len(raw) == 0 {
+			continue
+		}
+		if err := sent.add(raw, place{line: line}); err != nil {
+			return err
+		}
+		if sent.full() {
+			return nil
+		}
+	}
+	return nil
+}
+
+func malformed(err error) *problem {
+	var syntactic *jsontext.SyntacticError
+	if errors.As(err, &syntactic) {
+		return problemf(MalformedJSON, "malformed JSON at byte %d: %v", syntactic.ByteOffset, syntactic.Err)
+	}
+	return problemf(MalformedJSON, "malformed JSON")
+}
+
+// stored answers what became of the events; conflicts make it a problem, though the others are stored.
+func (s *Server) stored(x *exchange, sent *sentEvents, results []StoreResult) error {
+	count := map[string]int{}
+	conflicts := &problem{kind: EventConflict}
+	for i, r := range results {
+		count[r.Status]++
+		s.metrics.events.WithLabelValues(r.Status).Inc()
+		if r.Status == statusConflict {
+			detail := fmt.Sprintf("an event %q with other content is stored; the first wins", sent.events[i].ID)
+			pointer := sent.places[i].prefix + "/id"
+			conflicts.errors = append(conflicts.errors, fault{Line: sent.places[i].line, Pointer: &pointer, Detail: detail})
+		}
+	}
+	if n := len(conflicts.errors); n > 0 {
+		conflicts.detail = fmt.Sprintf("%d stored, %d repeated, %d refused", count[statusStored], count[statusRepeated], n)
+		conflicts.errors = conflicts.errors[:min(n, maxFaults)]
+		return conflicts
+	}
+	return x.json(http.StatusOK, &struct {
+		Stored   int `json:"stored"`
+		Repeated int `json:"repeated"`
+	}{count[statusStored], count[statusRepeated]})
+}

@@ -1,0 +1,194 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/labstack/echo/v4"
+
+	"vaglio"
+)
+
+// Kind names a problem: the stable last part of its type, "/problems/" + Kind.
+type Kind string
+
+// Every kind of problem that the API answers.
+const (
+	MalformedJSON        Kind = "malformed-json"
+	EmptyBody            Kind = "empty-body"
+	IncompleteBody       Kind = "incomplete-body"
+	InvalidRequest       Kind = "invalid-request"
+	InvalidEvents        Kind = "invalid-events"
+	InvalidParameter     Kind = "invalid-parameter"
+	Unauthorized         Kind = "unauthorized"
+	Forbidden            Kind = "forbidden"
+	NotFound             Kind = "not-found"
+	MethodNotAllowed     Kind = "method-not-allowed"
+	RequestConflict      Kind = "request-conflict"
+	EventConflict        Kind = "event-conflict"
+	BodyTooLarge         Kind = "body-too-large"
+	UnsupportedMediaType Kind = "unsupported-media-type"
+	Internal             Kind = "internal"
+	Busy                 Kind = "busy"
+	Timeout              Kind = "timeout"
+	NotReady             Kind = "not-ready"
+)
+
+// Problems is what each kind means, and its status.
+var Problems = map[Kind]struct {
+	Status int
+	Title  string
+}{
+	MalformedJSON:        {400, "The body is not one JSON value"},
+	EmptyBody:            {400, "The body is empty"},
+	IncompleteBody:       {400, "The body did not arrive"},
+	InvalidRequest:       {422, "The request has wrong fields"},
+	InvalidEvents:        {422, "Some events have wrong fields; none was stored"},
+	InvalidParameter:     {400, "A query parameter is wrong"},
+	Unauthorized:         {401, "A valid key is needed"},
+	Forbidden:            {403, "The key may not do this"},
+	NotFound:             {404, "There is no such thing"},
+	MethodNotAllowed:     {405, "The path does not take this method"},
+	RequestConflict:      {409, "Another request has this id"},
+	EventConflict:        {409, "Other events have these ids"},
+	BodyTooLarge:         {413, "The body is too large"},
+	UnsupportedMediaType: {415, "The body has a type that is not taken here"},
+	Internal:             {500, "Something went wrong on our side"},
+	Busy:                 {503, "Too much at once; try again shortly"},
+	Timeout:              {503, "It took too long; try again"},
+	NotReady:             {503, "Not ready"},
+}
+
+// problem is an error that the client may read as it is.
+type problem struct {
+	kind   Kind
+	detail string
+	errors []fault
+}
+
+// fault is one wrong thing in what was sent: a place in the body, or a query parameter.
+type fault struct {
+	Line      int     `json:"line,omitzero"` // of NDJSON, from 1
+	Parameter string  `json:"parameter,omitzero"`
+	Pointer   *string `json:"pointer,omitzero"` // RFC 6901, within the body or the line
+	Detail    string  `json:"detail"`
+}
+
+func (p *problem) Error() string { return string(p.kind) + ": " + p.detail }
+
+func problemf(k Kind, format string, args ...any) *problem {
+	return &problem{kind: k, detail: fmt.Sprintf(format, args...)}
+}
+
+// invalidParameter tells what one query parameter has to be.
+func invalidParameter(name, format string, args ...any) *problem {
+	return &problem{kind: InvalidParameter, detail: "the query parameter " + strconv.Quote(name) + " is wrong",
+		errors: []fault{{Parameter: name, Detail: fmt.Sprintf(format, args...)}}}
+}
+
+// maxFaults bounds how many wrong things one answer lists.
+const maxFaults = 100
+
+// faults are the wrong fields of a value of the body.
+func faults(invalid vaglio.Invalid, line int, prefix string) []fault {
+	out := make([]fault, len(invalid))
+	for i, f := range invalid {
+		pointer := prefix + f.Pointer
+		out[i] = fault{Line: line, Pointer: &pointer, Detail: f.Detail}
+	}
+	return out
+}
+
+// invalidBody is the problem of a body that is one value with wrong fields, or no JSON at all.
+func invalidBody(k Kind, body []byte, invalid vaglio.Invalid) *problem {
+	if !jsontext.Value(body).IsValid() {
+		return &problem{kind: MalformedJSON, detail: invalid.Error(), errors: faults(invalid, 0, "")}
+	}
+	return invalidFields(k, faults(invalid, 0, ""))
+}
+
+// invalidFields lists wrong fields, at most maxFaults of them.
+func invalidFields(k Kind, all []fault) *problem {
+	if len(all) > maxFaults {
+		return &problem{kind: k, detail: fmt.Sprintf("more than %d things are wrong, the first are listed", maxFaults), errors: all[:maxFaults]}
+	}
+	if len(all) == 1 {
+		return &problem{kind: k, detail: "1 thing is wrong", errors: all}
+	}
+	return &problem{kind: k, detail: fmt.Sprintf("%d things are wrong", len(all)), errors: all}
+}
+
+// problemOf puts an error into words for the client. What it does not know is Internal, without a detail: the log has it.
+func problemOf(err error) *problem {
+	var known *problem
+	var invalid vaglio.Invalid
+	var tooLarge *http.MaxBytesError
+	var routing *echo.HTTPError
+	switch {
+	case errors.As(err, &known):
+		return known
+	case errors.As(err, &invalid):
+		return invalidFields(InvalidRequest, faults(invalid, 0, ""))
+	case errors.As(err, &tooLarge):
+		return problemf(BodyTooLarge, "at most %d bytes", tooLarge.Limit)
+	case errors.As(err, &routing) && routing.Code == http.StatusNotFound:
+		return problemf(NotFound, "there is nothing at this path")
+	case errors.As(err, &routing) && routing.Code == http.StatusMethodNotAllowed:
+		return problemf(MethodNotAllowed, "the Allow header lists the methods of this path")
+	case errors.Is(err, context.DeadlineExceeded):
+		return problemf(Timeout, "nothing is known to be wrong with the request; sent again with the same id it is decided once")
+	}
+	for _, c := range causes {
+		if errors.Is(err, c.is) {
+			return problemf(c.kind, "%s", c.detail)
+		}
+	}
+	return problemf(Internal, "the log has more under the id of this request")
+}
+
+// statusGone is what the log and the metrics call a request whose client went away.
+const statusGone = 499
+
+// fail answers an error and logs what the client does not get to see.
+func (s *Server) fail(err error, x *exchange) {
+	p := problemOf(err)
+	ctx := x.Request().Context()
+	gone := ctx.Err() != nil
+	if gone {
+		x.status = statusGone
+	} else if p.kind == Internal || p.kind == Timeout || p.kind == NotReady {
+		s.log.LogAttrs(ctx, slog.LevelError, "request failed", slog.String("route", x.route), slog.String("request_id", x.id),
+			slog.Any("error", err))
+	}
+	if x.Response().Committed {
+		return
+	}
+	meaning := Problems[p.kind]
+	h := x.Response().Header()
+	switch p.kind {
+	case Unauthorized:
+		h.Set("WWW-Authenticate", `Bearer realm="vaglio"`)
+	case Forbidden:
+		h.Set("WWW-Authenticate", `Bearer realm="vaglio", error="insufficient_scope"`)
+	case Busy, Timeout, NotReady:
+		h.Set("Retry-After", "1")
+	}
+	body, err := json.Marshal(&struct {
+		Type     string  `json:"type"`
+		Title    string  `json:"title"`
+		Status   int     `json:"status"`
+		Detail   string  `json:"detail"`
+		Instance string  `json:"instance"`
+		Errors   []fault `json:"errors,omitempty"`
+	}{"/problems/" + string(p.kind), meaning.Title, meaning.Status, p.detail, x.id, p.errors}, jsontext.AllowInvalidUTF8(true))
+	if err != nil {
+		panic("api: a problem does not encode: " + err.Error())
+	}
+	_ = x.Blob(meaning.Status, "application/problem+json", body) // fails only when nobody is left to read it
+}

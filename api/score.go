@@ -1,0 +1,134 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/go-json-experiment/json"
+	"golang.org/x/text/language"
+
+	"vaglio"
+)
+
+// score decides one request. A request that was decided before gets its bytes again, marked by a header.
+func (s *Server) score(x *exchange) error {
+	o, err := scoreOptions(x)
+	if err != nil {
+		return err
+	}
+	if o.DryRun {
+		if err := x.need(ScopeAdmin); err != nil {
+			return err
+		}
+	}
+	body, err := x.body()
+	if err != nil {
+		return err
+	}
+	r, err := vaglio.DecodeRequest(body)
+	var invalid vaglio.Invalid
+	if errors.As(err, &invalid) {
+		return invalidBody(InvalidRequest, body, invalid)
+	}
+	if err != nil {
+		return err
+	}
+	if o.Language = r.Language; o.Language == "" {
+		o.Language = preferredLanguage(x.Request().Header.Get("Accept-Language"))
+	}
+	answer, err := s.engine.Decide(x.Request().Context(), &r, o)
+	if err != nil {
+		return err
+	}
+	if answer.Repeated {
+		x.Response().Header().Set("Idempotent-Replayed", "true")
+	}
+	if err := s.metrics.decision(answer, o.DryRun); err != nil {
+		return err
+	}
+	return x.Blob(http.StatusOK, typeJSON, answer.Body)
+}
+
+// scoreOptions reads ?dry_run=true&as_of=T.
+func scoreOptions(x *exchange) (ScoreOptions, error) {
+	var o ScoreOptions
+	query := x.QueryParams()
+	switch query.Get("dry_run") {
+	case "true":
+		o.DryRun = true
+	case "false":
+	default:
+		if query.Has("dry_run") {
+			return o, invalidParameter("dry_run", "want true or false")
+		}
+	}
+	if !query.Has("as_of") {
+		return o, nil
+	}
+	if !o.DryRun {
+		return o, invalidParameter("as_of", "needs dry_run=true: nobody can decide for real as of another time")
+	}
+	if err := o.AsOf.UnmarshalText([]byte(query.Get("as_of"))); err != nil {
+		return o, invalidParameter("as_of", "%s", err)
+	}
+	return o, nil
+}
+
+// maxAcceptLanguage is longer than what browsers send; what is over it is not looked at.
+const maxAcceptLanguage = 256
+
+var languages = func() language.Matcher {
+	tags := make([]language.Tag, len(vaglio.Languages))
+	for i, l := range vaglio.Languages {
+		tags[i] = language.MustParse(l)
+	}
+	return language.NewMatcher(tags)
+}()
+
+// preferredLanguage picks from vaglio.Languages by an Accept-Language header, the default when nothing fits.
+func preferredLanguage(accept string) string {
+	if accept == "" || len(accept) > maxAcceptLanguage {
+		return vaglio.Languages[0]
+	}
+	wanted, _, err := language.ParseAcceptLanguage(accept)
+	if err != nil {
+		return vaglio.Languages[0]
+	}
+	_, i, _ := languages.Match(wanted...)
+	return vaglio.Languages[i]
+}
+
+// decision shows a stored decision, byte for byte.
+func (s *Server) decision(x *exchange) error {
+	id, err := x.param("id")
+	if err != nil {
+		return err
+	}
+	body, err := s.engine.Decision(x.Request().Context(), id)
+	if err != nil {
+		return err
+	}
+	return x.Blob(http.StatusOK, typeJSON, body)
+}
+
+// explanation shows everything that the model did for a decision.
+func (s *Server) explanation(x *exchange) error {
+	id, err := x.param("id")
+	if err != nil {
+		return err
+	}
+	e, err := s.engine.Explanation(x.Request().Context(), id)
+	if err != nil {
+		return err
+	}
+	return x.json(http.StatusOK, &e)
+}
+
+// json answers a value.
+func (x *exchange) json(status int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return x.Blob(status, typeJSON, body)
+}
