@@ -1,0 +1,362 @@
+// Package features turns what is known of a request's entities into the numbers that a model reads. A catalogue (YAML,
+// one row a feature) is compiled once; its window states ([State]) take the facts of one timeline each and are read at
+// the moment of a request. Serving, training and replay all run this code on facts in the order in which they became
+// known, so their vectors are the same bit for bit. Start with [Catalogue.Vector]; state.go holds the windows,
+// expression.go the small language of `expr` and `where`, reasons.go the texts.
+package features
+
+import (
+	_ "embed"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+
+	"vaglio"
+)
+
+// Horizon is how far any window looks back.
+const Horizon = 400 * vaglio.Day
+
+// NewestPerKind is how many events of one kind count in one timeline: the newest by (occurred_at, id).
+const NewestPerKind = 2000
+
+// Limits of a catalogue.
+const (
+	maxCatalogueBytes = 1 << 20
+	maxFeatures       = 1000
+	maxCategories     = 1024
+	maxFilters        = 64
+)
+
+// Feature describes one entry of the vector.
+type Feature struct {
+	Name        string
+	Reason      string   // reason code, "" when the feature gives none
+	Categorical bool     // the value is an index of Categories, or -1 for an unknown or absent one
+	Categories  []string // in the order of their codes
+	Unit        Unit
+	Entity      string // "" for expressions and categories
+	Window      vaglio.Instant
+	Description string
+}
+
+// Unit says how a value is shown to people.
+type Unit string
+
+// The units of features.
+const (
+	UnitNumber Unit = "number"
+	UnitCount  Unit = "count"
+	UnitMoney  Unit = "money" // minor units
+	UnitHours  Unit = "hours"
+	UnitShare  Unit = "share" // 1 is 100 %
+	UnitFlag   Unit = "flag"  // 0 or 1
+)
+
+// Catalogue is a compiled feature catalogue. It is immutable and safe for concurrent use.
+type Catalogue struct {
+	source      document
+	features    []Feature
+	roles       []role             // the timelines that features read, each once
+	layouts     map[string]*layout // by kind of the timeline's entity
+	expressions []expression       // in an order in which each finds what it reads
+	categories  []category
+	paths       []string // the request's strings that expressions and categories read
+	reasons     map[string]Texts
+	general     General
+	scratches   sync.Pool
+}
+
+type expression struct {
+	index int
+	eval  number
+}
+
+type category struct {
+	index int
+	path  int
+	codes map[uint64]float64
+}
+
+//go:embed default.yaml
+var defaultYAML []byte
+
+var defaultCatalogue = sync.OnceValue(func() *Catalogue {
+	c, err := Parse(defaultYAML)
+	if err != nil {
+		panic("features: the default catalogue: " + err.Error())
+	}
+	return c
+})
+
+// Default is the embedded catalogue.
+func Default() *Catalogue { return defaultCatalogue() }
+
+// DefaultYAML is the text of the embedded catalogue.
+func DefaultYAML() []byte { return slices.Clone(defaultYAML) }
+
+// Features lists the entries of the vector in order. The slice is the catalogue's own: read only.
+func (c *Catalogue) Features() []Feature { return c.features }
+
+// Names lists the features' names in the order of the vector.
+func (c *Catalogue) Names() []string {
+	names := make([]string, len(c.features))
+	for i := range c.features {
+		names[i] = c.features[i].Name
+	}
+	return names
+}
+
+// Timelines lists the entities whose timelines a vector of this request reads, each once.
+func (c *Catalogue) Timelines(request *vaglio.Fact) []vaglio.Entity {
+	var out []vaglio.Entity
+	for i := range c.roles {
+		if entity, ok := c.roles[i].timeline(request); ok && !slices.Contains(out, entity) {
+			out = append(out, entity)
+		}
+	}
+	return out
+}
+
+// States finds the window state of an entity; nil is an empty timeline.
+type States func(vaglio.Entity) *State
+
+// Vector computes all features of a request at the moment it occurred. The states must hold what was known then, and
+// nothing later. dst has len(Features()) entries.
+func (c *Catalogue) Vector(dst []float64, request *vaglio.Fact, states States) {
+	s := c.scratch(request)
+	defer c.scratches.Put(s)
+	for i := range c.roles {
+		r := &c.roles[i]
+		entity, ok := r.timeline(request)
+		if !ok {
+			r.absent(dst)
+			continue
+		}
+		r.read(dst, s, states(entity))
+	}
+	c.finish(dst, s)
+}
+
+// VectorPart computes the features that read one entity's timeline and leaves the rest of dst alone. A replay that walks
+// history entity by entity fills a vector by one call for each of [Catalogue.Timelines] and ends with
+// [Catalogue.FinishVector]; the outcome equals [Catalogue.Vector].
+func (c *Catalogue) VectorPart(dst []float64, request *vaglio.Fact, entity vaglio.Entity, state *State) {
+	s := c.scratch(request)
+	defer c.scratches.Put(s)
+	for i := range c.roles {
+		if of, ok := c.roles[i].timeline(request); ok && of == entity {
+			c.roles[i].read(dst, s, state)
+		}
+	}
+}
+
+// FinishVector sets the features of absent entities, categories and expressions once all parts are there.
+func (c *Catalogue) FinishVector(dst []float64, request *vaglio.Fact) {
+	s := c.scratch(request)
+	defer c.scratches.Put(s)
+	for i := range c.roles {
+		if _, ok := c.roles[i].timeline(request); !ok {
+			c.roles[i].absent(dst)
+		}
+	}
+	c.finish(dst, s)
+}
+
+func (c *Catalogue) finish(dst []float64, s *scratch) {
+	for i := range c.categories {
+		dst[c.categories[i].index] = c.categories[i].code(s)
+	}
+	s.vector = dst
+	for i := range c.expressions {
+		dst[c.expressions[i].index] = c.expressions[i].eval(s)
+	}
+}
+
+func (k *category) code(s *scratch) float64 {
+	if code, known := k.codes[s.strings[k.path]]; known {
+		return code
+	}
+	return -1
+}
+
+// Evidence lists the ids of the events behind a feature of a request, the newest first, at most limit. An expression's
+// evidence is that of what it reads; a category has none.
+func (c *Catalogue) Evidence(feature int, request *vaglio.Fact, states States, limit int) []string {
+	s := c.scratch(request)
+	defer c.scratches.Put(s)
+	wanted := c.reads(feature)
+	var found []occurrence
+	for i := range c.roles {
+		r := &c.roles[i]
+		entity, ok := r.timeline(request)
+		if !ok {
+			continue
+		}
+		state := states(entity)
+		for j := range r.aggregates {
+			if state != nil && wanted[r.aggregates[j].index] {
+				found = r.aggregates[j].evidence(found, s, state)
+			}
+		}
+	}
+	slices.SortFunc(found, func(a, b occurrence) int { return b.compare(a.at, a.id) })
+	found = slices.Compact(found)
+	ids := make([]string, 0, min(limit, len(found)))
+	for _, f := range found[:cap(ids)] {
+		ids = append(ids, f.id)
+	}
+	return ids
+}
+
+// reads is the set of features behind one: itself and, for an expression, all it is made of.
+func (c *Catalogue) reads(feature int) map[int]bool {
+	set := map[int]bool{}
+	var visit func(int)
+	visit = func(i int) {
+		if !set[i] {
+			set[i] = true
+			for _, name := range c.source.Features[i].reads {
+				visit(c.index(name))
+			}
+		}
+	}
+	visit(feature)
+	return set
+}
+
+func (c *Catalogue) index(name string) int {
+	return slices.IndexFunc(c.features, func(f Feature) bool { return f.Name == name })
+}
+
+// Category names the value of a categorical feature, "" for an unknown one.
+func (f *Feature) Category(value float64) string {
+	if !f.Categorical || value < 0 || int(value) >= len(f.Categories) {
+		return ""
+	}
+	return f.Categories[int(value)]
+}
+
+// scratch is what one computation needs; pooled, so that the steady state allocates nothing.
+type scratch struct {
+	request *vaglio.Fact
+	strings []uint64  // by Catalogue.paths; 0: absent
+	vector  []float64 // what expressions read
+	row     row       // the event that a `where` looks at
+	seen    set
+}
+
+func (c *Catalogue) scratch(request *vaglio.Fact) *scratch {
+	s, _ := c.scratches.Get().(*scratch)
+	if s == nil {
+		s = &scratch{strings: make([]uint64, len(c.paths))}
+	}
+	s.request = request
+	for i, path := range c.paths {
+		s.strings[i] = hash(requestString(request, path))
+	}
+	return s
+}
+
+// requestString reads one of the request's strings by its path in the language; "" when it is absent. An absent payout
+// instrument is the source: money goes back where it came from.
+func requestString(r *vaglio.Fact, path string) string {
+	section, name, nested := strings.Cut(path, ".")
+	switch {
+	case nested && section == "attributes":
+		return r.Attributes.Get(name)
+	case nested && name == vaglio.EntityPayoutInstrument && r.Entities.Get(name) == "":
+		return r.Entities.Get(vaglio.EntityInstrument)
+	case nested:
+		return r.Entities.Get(name)
+	case section == "currency":
+		return r.Currency
+	default: // reason, type and the like
+		return r.Attributes.Get(section)
+	}
+}
+
+// requestNumber reads one of the request's numbers; NaN when it is unknown.
+func requestNumber(name string) (number, bool) {
+	switch name {
+	case "hour": // 0..23, UTC
+		return func(s *scratch) float64 { return float64(s.request.OccurredAt.Time().Hour()) }, true
+	case "weekday": // 1 Monday .. 7 Sunday, as ISO 8601 counts
+		return func(s *scratch) float64 { return float64((int(s.request.OccurredAt.Time().Weekday())+6)%7 + 1) }, true
+	default:
+		return nil, false
+	}
+}
+
+// role is one way in which features relate a request to a timeline.
+type role struct {
+	entity     string // as the request names it
+	path       string // of its id in the request
+	layout     *layout
+	aggregates []aggregate
+}
+
+// timeline is the entity whose events the role reads, false if the request has none.
+func (r *role) timeline(request *vaglio.Fact) (vaglio.Entity, bool) {
+	id := requestString(request, r.path)
+	return vaglio.Entity{Kind: r.layout.entity, ID: id}, id != ""
+}
+
+func (r *role) absent(dst []float64) {
+	for i := range r.aggregates {
+		dst[r.aggregates[i].index] = math.NaN()
+	}
+}
+
+func (r *role) read(dst []float64, s *scratch, state *State) {
+	if state == nil {
+		state = &State{layout: r.layout, lists: r.layout.empty}
+	}
+	for i := range r.aggregates {
+		dst[r.aggregates[i].index] = r.aggregates[i].value(s, state)
+	}
+}
+
+// timelineKind is the kind of entity whose timeline holds a role's events.
+func timelineKind(entity string) string {
+	if entity == vaglio.EntityPayoutInstrument {
+		return vaglio.EntityInstrument
+	}
+	return entity
+}
+
+// NewState is an empty window state for timelines of this kind of entity; nil if no feature reads such a timeline.
+func (c *Catalogue) NewState(entityKind string) *State {
+	l := c.layouts[entityKind]
+	if l == nil {
+		return nil
+	}
+	return &State{layout: l, lists: make([]list, len(l.kinds))}
+}
+
+// EventKinds lists the kinds of events that features read in timelines of this kind of entity, sorted.
+func (c *Catalogue) EventKinds(entityKind string) []string {
+	l := c.layouts[entityKind]
+	if l == nil {
+		return nil
+	}
+	kinds := slices.Clone(l.kinds)
+	slices.Sort(kinds)
+	return kinds
+}
+
+// EntityKinds lists the kinds of timelines that features read, sorted.
+func (c *Catalogue) EntityKinds() []string {
+	var kinds []string
+	for kind := range c.layouts {
+		kinds = append(kinds, kind)
+	}
+	slices.Sort(kinds)
+	return kinds
+}
+
+func featureErrorf(line int, feature, format string, args ...any) error {
+	return fmt.Errorf("line %d: feature %q: %s", line, feature, fmt.Sprintf(format, args...))
+}
