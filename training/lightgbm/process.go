@@ -1,0 +1,311 @@
+package lightgbm
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// childVariable names the folder of the child's task; a process that finds it set is a child.
+const childVariable = "VAGLIO_LIGHTGBM_TASK"
+
+// stopGrace is how long a child may take to end after it was told to.
+const stopGrace = 10 * time.Second
+
+// maxOutput bounds what is kept of the child's own output.
+const maxOutput = 64 << 10
+
+// The files of a task's folder. Matrices are little-endian float64 without a header.
+const (
+	fileTask          = "task.json"
+	fileTrain         = "train.f64"
+	fileTrainLabel    = "train_label.f64"
+	fileTrainWeight   = "train_weight.f64"
+	fileValid         = "valid.f64"
+	fileValidLabel    = "valid_label.f64"
+	fileValidWeight   = "valid_weight.f64"
+	fileRows          = "rows.f64"
+	fileModel         = "model.txt"
+	fileRaw           = "raw.f64"
+	fileContributions = "contributions.f64"
+)
+
+// task is what the parent asks of the child: train first when Train is there, then predict the rows of fileRows.
+type task struct {
+	Train *training `json:"train,omitzero"`
+	Cols  int       `json:"cols"`
+	Rows  int       `json:"rows"` // of fileRows
+}
+
+type training struct {
+	Params        string   `json:"params"`
+	Rounds        int      `json:"rounds"`
+	EarlyStopping int      `json:"early_stopping"`
+	Metrics       int      `json:"metrics"` // how many were asked for
+	Names         []string `json:"names"`
+	Rows          int      `json:"rows"`
+	ValidRows     int      `json:"valid_rows"`
+}
+
+// message is one line of JSON from the child.
+type message struct {
+	Round *Round `json:"round,omitzero"`
+	Error string `json:"error,omitzero"`
+	Done  *done  `json:"done,omitzero"`
+}
+
+type done struct {
+	Best    int    `json:"best"`
+	Version string `json:"version"`
+}
+
+type answer struct {
+	model         []byte
+	best          int
+	rounds        []Round
+	raw           []float64
+	contributions [][]float64
+	version       string
+	warnings      []string
+}
+
+// run writes the task's files into a private folder, runs the child there and reads what it left.
+func (t task) run(ctx context.Context, progress func(Round), matrices map[string][]float64, model []byte) (answer, error) {
+	if !mainCalled {
+		return answer{}, errors.New("the program did not call lightgbm.Main first, so it can't start itself as a training child")
+	}
+	if err := ctx.Err(); err != nil {
+		return answer{}, err
+	}
+	dir, err := os.MkdirTemp("", "vaglio-lightgbm-")
+	if err != nil {
+		return answer{}, fmt.Errorf("make a folder for the child: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	described, err := json.Marshal(t)
+	if err != nil {
+		return answer{}, fmt.Errorf("describe the task: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, fileTask), described, 0o600); err != nil {
+		return answer{}, fmt.Errorf("hand the task over: %w", err)
+	}
+	if model != nil {
+		if err := os.WriteFile(filepath.Join(dir, fileModel), model, 0o600); err != nil {
+			return answer{}, fmt.Errorf("hand the model over: %w", err)
+		}
+	}
+	for name, values := range matrices {
+		if err := writeFloats(filepath.Join(dir, name), values); err != nil {
+			return answer{}, fmt.Errorf("hand the matrix over: %w", err)
+		}
+	}
+	out, err := t.supervise(ctx, dir, progress)
+	if out.best == 0 && err != nil {
+		return out, err
+	}
+	if readErr := t.read(dir, &out); readErr != nil {
+		return out, errors.Join(err, fmt.Errorf("read the child's results: %w", readErr))
+	}
+	return out, err
+}
+
+// supervise starts the child and follows it to its end.
+func (t task) supervise(ctx context.Context, dir string, progress func(Round)) (answer, error) {
+	executable, err := os.Executable()
+	if err != nil {
+		return answer{}, fmt.Errorf("find this program: %w", err)
+	}
+	messages, childEnd, err := os.Pipe()
+	if err != nil {
+		return answer{}, fmt.Errorf("make a pipe to the child: %w", err)
+	}
+	defer messages.Close()
+	defer childEnd.Close()
+	ctx, refuse := context.WithCancelCause(ctx)
+	defer refuse(nil)
+	output := &output{refuse: refuse}
+	child := exec.CommandContext(ctx, executable)
+	child.Args = []string{"vaglio-lightgbm"}
+	child.Env = append(os.Environ(), childVariable+"="+dir)
+	child.Stdout, child.Stderr = output, output
+	child.ExtraFiles = []*os.File{childEnd}
+	stdin, err := child.StdinPipe()
+	if err != nil {
+		return answer{}, fmt.Errorf("make a pipe to the child: %w", err)
+	}
+	child.Cancel = func() error {
+		_, err := stdin.Write([]byte("stop\n"))
+		return err
+	}
+	child.WaitDelay = stopGrace
+	if err := child.Start(); err != nil {
+		return answer{}, fmt.Errorf("start a child of this program: %w", err)
+	}
+	childEnd.Close()
+
+	var out answer
+	var failure string
+	finished := false
+	lines := bufio.NewScanner(messages)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var m message
+		if err := json.Unmarshal(lines.Bytes(), &m, json.RejectUnknownMembers(true)); err != nil {
+			failure = fmt.Sprintf("an unreadable message: %v", err)
+			continue
+		}
+		switch {
+		case m.Round != nil:
+			out.rounds = append(out.rounds, *m.Round)
+			if progress != nil {
+				progress(*m.Round)
+			}
+		case m.Done != nil:
+			finished, out.best, out.version = true, m.Done.Best, m.Done.Version
+		default:
+			failure = m.Error
+		}
+	}
+	ended := child.Wait()
+	out.warnings = output.warnings()
+	switch {
+	case ctx.Err() != nil:
+		return out, context.Cause(ctx)
+	case failure != "":
+		return out, errors.New(failure)
+	case !finished && ended != nil:
+		return out, fmt.Errorf("the child process died (%w)%s", ended, output.saying())
+	case !finished:
+		return out, fmt.Errorf("the child process ended without a result%s", output.saying())
+	default:
+		return out, nil
+	}
+}
+
+// read collects the files that the child left.
+func (t task) read(dir string, out *answer) (err error) {
+	if t.Train != nil {
+		if out.model, err = os.ReadFile(filepath.Join(dir, fileModel)); err != nil {
+			return err
+		}
+	}
+	if t.Rows == 0 {
+		return nil
+	}
+	if out.raw, err = readFloats(filepath.Join(dir, fileRaw), t.Rows); err != nil {
+		return err
+	}
+	width := t.Cols + 1
+	flat, err := readFloats(filepath.Join(dir, fileContributions), t.Rows*width)
+	if err != nil {
+		return err
+	}
+	out.contributions = make([][]float64, t.Rows)
+	for i := range out.contributions {
+		out.contributions[i] = flat[i*width : (i+1)*width : (i+1)*width]
+	}
+	return nil
+}
+
+// output keeps the beginning of what the child printed and acts on what LightGBM only warns of.
+type output struct {
+	refuse context.CancelCauseFunc
+	mu     sync.Mutex
+	kept   bytes.Buffer
+}
+
+const unknownParameter = "Unknown parameter"
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.kept.Write(b[:min(len(b), maxOutput-o.kept.Len())])
+	for line := range strings.Lines(o.kept.String()) {
+		if at := strings.Index(line, unknownParameter); at >= 0 && strings.HasSuffix(line, "\n") {
+			o.refuse(fmt.Errorf("LightGBM: %s", strings.TrimSpace(line[at:])))
+		}
+	}
+	return len(b), nil
+}
+
+// warnings are LightGBM's own lines of that level, each once.
+func (o *output) warnings() []string {
+	var all []string
+	seen := map[string]bool{}
+	for line := range strings.Lines(o.text()) {
+		if _, text, ok := strings.Cut(strings.TrimSpace(line), "[Warning] "); ok && !seen[text] {
+			seen[text] = true
+			all = append(all, text)
+		}
+	}
+	return all
+}
+
+// saying is the last of what the child said, to end an error with.
+func (o *output) saying() string {
+	text := o.text()
+	if text == "" {
+		return ""
+	}
+	return ": " + text[max(0, len(text)-800):]
+}
+
+func (o *output) text() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return strings.TrimSpace(o.kept.String())
+}
+
+// writeFloats writes a matrix through a small buffer; nil writes no file.
+func writeFloats(path string, values []float64) (err error) {
+	if values == nil {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	const chunk = 1 << 17
+	buffer := make([]byte, 0, 8*chunk)
+	for len(values) > 0 {
+		n := min(len(values), chunk)
+		buffer, err = binary.Append(buffer[:0], binary.LittleEndian, values[:n])
+		if err != nil {
+			return err
+		}
+		if _, err := f.Write(buffer); err != nil {
+			return err
+		}
+		values = values[n:]
+	}
+	return nil
+}
+
+// readFloats reads a matrix of n values; n < 0 takes what there is, a missing file then being none.
+func readFloats(path string, n int) ([]float64, error) {
+	b, err := os.ReadFile(path)
+	switch {
+	case n < 0 && errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case n >= 0 && len(b) != 8*n || len(b)%8 != 0:
+		return nil, fmt.Errorf("%s has %d bytes for %d values", filepath.Base(path), len(b), n)
+	}
+	values := make([]float64, len(b)/8)
+	_, err = binary.Decode(b, binary.LittleEndian, values)
+	return values, err
+}
