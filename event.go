@@ -60,6 +60,16 @@ type Fact struct {
 	BaseKnown  bool    // false: no money, or no rate
 }
 
+// Outcome tells what became of an event that was given to history.
+type Outcome uint8
+
+// The outcomes of storing an event.
+const (
+	Stored      Outcome = iota + 1
+	Repeated            // the same event was there already
+	Conflicting         // another event was there under this id, and stays
+)
+
 // Entity is the owner of a timeline.
 type Entity struct{ Kind, ID string }
 

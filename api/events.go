@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 
@@ -46,7 +45,9 @@ func (s *Server) events(x *exchange) error {
 	case first == '[':
 		err = sent.array(body)
 	default:
-		err = sent.single(body)
+		if err = sent.add(body, place{}); len(sent.faults) > 0 {
+			err = wellFormed(body)
+		}
 	}
 	if err != nil {
 		return err
@@ -94,14 +95,6 @@ func (sent *sentEvents) fault(at place, invalid vaglio.Invalid) {
 	sent.faults = append(sent.faults, faults(invalid, at.line, at.prefix)...)
 }
 
-func (sent *sentEvents) single(body []byte) error {
-	err := sent.add(body, place{})
-	if len(sent.faults) > 0 && !jsontext.Value(body).IsValid() {
-		return &problem{kind: MalformedJSON, detail: sent.faults[0].Detail, errors: sent.faults}
-	}
-	return err
-}
-
 // array reads element by element, so that a hostile array costs no more than what is kept of it.
 func (sent *sentEvents) array(body []byte) error {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(body))
@@ -123,10 +116,7 @@ func (sent *sentEvents) array(body []byte) error {
 	if _, err := dec.ReadToken(); err != nil {
 		return malformed(err)
 	}
-	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return problemf(MalformedJSON, "something follows the array")
-	}
-	return nil
+	return atEnd(dec)
 }
 
 // lines reads one event per line; empty lines are left out.
@@ -146,14 +136,6 @@ func (sent *sentEvents) lines(body []byte) error {
 		}
 	}
 	return nil
-}
-
-func malformed(err error) *problem {
-	var syntactic *jsontext.SyntacticError
-	if errors.As(err, &syntactic) {
-		return problemf(MalformedJSON, "malformed JSON at byte %d: %v", syntactic.ByteOffset, syntactic.Err)
-	}
-	return problemf(MalformedJSON, "malformed JSON")
 }
 
 // stored answers what became of the events; conflicts make it a problem, though the others are stored.

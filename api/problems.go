@@ -1,10 +1,12 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"io"
 	"net/http"
 	"strconv"
 
@@ -105,12 +107,31 @@ func faults(invalid vaglio.Invalid, line int, prefix string) []fault {
 	return out
 }
 
-// invalidBody is the problem of a body that is one value with wrong fields, or no JSON at all.
-func invalidBody(k Kind, body []byte, invalid vaglio.Invalid) *problem {
-	if !jsontext.Value(body).IsValid() {
-		return &problem{kind: MalformedJSON, detail: invalid.Error(), errors: faults(invalid, 0, "")}
+// wellFormed is nil for exactly one JSON value.
+func wellFormed(body []byte) error {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(body))
+	if _, err := dec.ReadValue(); err != nil {
+		return malformed(err)
 	}
-	return invalidFields(k, faults(invalid, 0, ""))
+	return atEnd(dec)
+}
+
+// atEnd is nil when nothing follows what was read.
+func atEnd(dec *jsontext.Decoder) error {
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return problemf(MalformedJSON, "something follows the first value")
+	}
+	return nil
+}
+
+// malformed tells where a body stops being JSON.
+func malformed(err error) *problem {
+	var syntactic *jsontext.SyntacticError
+	if !errors.As(err, &syntactic) {
+		return problemf(MalformedJSON, "it ends too early")
+	}
+	pointer, detail := string(syntactic.JSONPointer), fmt.Sprintf("at byte %d: %v", syntactic.ByteOffset, syntactic.Err)
+	return &problem{kind: MalformedJSON, detail: detail, errors: []fault{{Pointer: &pointer, Detail: detail}}}
 }
 
 // invalidFields lists wrong fields, at most maxFaults of them.

@@ -28,7 +28,10 @@ func (s *Server) score(x *exchange) error {
 	r, err := vaglio.DecodeRequest(body)
 	var invalid vaglio.Invalid
 	if errors.As(err, &invalid) {
-		return invalidBody(InvalidRequest, body, invalid)
+		if err := wellFormed(body); err != nil {
+			return err
+		}
+		return invalidFields(InvalidRequest, faults(invalid, 0, ""))
 	}
 	if err != nil {
 		return err
