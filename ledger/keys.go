@@ -1,0 +1,176 @@
+package ledger
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"database/sql"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"vaglio"
+)
+
+// The scopes of a key.
+const (
+	ScopeScore  = "score"
+	ScopeEvents = "events"
+	ScopeReview = "review"
+	ScopeAdmin  = "admin" // includes every other
+)
+
+// Scopes are all there are.
+var Scopes = []string{ScopeScore, ScopeEvents, ScopeReview, ScopeAdmin}
+
+// minBootstrapSecret is the length, in bytes, below which a chosen secret is refused.
+const minBootstrapSecret = 16
+
+// Key is what is known of an API key: all but its secret.
+type Key struct {
+	ID        string         `json:"id"`
+	Name      string         `json:"name"`
+	Scopes    []string       `json:"scopes"`
+	CreatedAt vaglio.Instant `json:"created_at"`
+	ExpiresAt vaglio.Instant `json:"expires_at,omitzero"` // 0: never
+	RevokedAt vaglio.Instant `json:"revoked_at,omitzero"` // 0: not revoked
+}
+
+// Allows reports whether the key opens what a scope protects.
+func (k Key) Allows(scope string) bool {
+	return slices.Contains(k.Scopes, scope) || slices.Contains(k.Scopes, ScopeAdmin)
+}
+
+// usable reports whether the key opens anything at a moment.
+func (k Key) usable(now vaglio.Instant) bool {
+	return k.RevokedAt == 0 && (k.ExpiresAt == 0 || now < k.ExpiresAt)
+}
+
+// CreateKey makes a key and returns its secret, which is nowhere else: only its SHA-256 is stored. A slow password hash
+// would add nothing, since nobody guesses 256 random bits. The error of a wrong name, scope or expiry (0: never) is a
+// vaglio.Invalid.
+func (l *Ledger) CreateKey(ctx context.Context, name string, scopes []string, expires vaglio.Instant) (Key, string, error) {
+	now := l.now()
+	var bad vaglio.Invalid
+	if name == "" || len(name) > vaglio.MaxIDBytes {
+		bad = append(bad, vaglio.FieldError{Pointer: "/name", Detail: fmt.Sprintf("want 1 to %d bytes", vaglio.MaxIDBytes)})
+	}
+	if len(scopes) == 0 || slices.ContainsFunc(scopes, func(s string) bool { return !slices.Contains(Scopes, s) }) {
+		bad = append(bad, vaglio.FieldError{Pointer: "/scopes", Detail: "want at least one of " + strings.Join(Scopes, ", ")})
+	}
+	if expires != 0 && expires <= now {
+		bad = append(bad, vaglio.FieldError{Pointer: "/expires_at", Detail: "is not in the future"})
+	}
+	if len(bad) > 0 {
+		return Key{}, "", bad
+	}
+	random := make([]byte, 32)
+	rand.Read(random) // never fails: crypto/rand ends the process instead
+	secret := "vgl_" + base64.RawURLEncoding.EncodeToString(random)
+	k := Key{ID: newKeyID(), Name: name, Scopes: slices.Compact(slices.Sorted(slices.Values(scopes))), CreatedAt: now, ExpiresAt: expires}
+	return k, secret, l.insertKey(ctx, k, secret)
+}
+
+func newKeyID() string { return "key_" + strings.ToLower(rand.Text()) }
+
+// EnsureBootstrapKey makes sure that a secret chosen by the operator is an admin key that never expires. A secret that is
+// known already, even revoked, is left as it is. Only its SHA-256 is stored: choose it at random.
+func (l *Ledger) EnsureBootstrapKey(ctx context.Context, secret string) error {
+	if len(secret) < minBootstrapSecret {
+		return fmt.Errorf("the bootstrap key has %d bytes, want at least %d", len(secret), minBootstrapSecret)
+	}
+	return l.insertKey(ctx, Key{ID: newKeyID(), Name: "bootstrap", Scopes: []string{ScopeAdmin}, CreatedAt: l.now()}, secret)
+}
+
+// insertKey does nothing for a secret that is stored already.
+func (l *Ledger) insertKey(ctx context.Context, k Key, secret string) error {
+	hash := sha256.Sum256([]byte(secret))
+	_, err := l.write.ExecContext(ctx, `INSERT INTO api_keys (id, name, hash, scopes, created_at, expires_at, revoked_at)
+		VALUES ($1, $2, $3, $4, $5, $6, 0) ON CONFLICT (hash) DO NOTHING`,
+		k.ID, k.Name, hash[:], strings.Join(k.Scopes, " "), int64(k.CreatedAt), int64(k.ExpiresAt))
+	if err != nil {
+		return fmt.Errorf("store key %q: %w", k.Name, err)
+	}
+	return nil
+}
+
+const (
+	keyColumns = `id, name, scopes, created_at, expires_at, revoked_at`
+	readKeySQL = `SELECT hash, ` + keyColumns + ` FROM api_keys WHERE hash = $1`
+)
+
+// Authenticate finds the key of a secret, or ErrUnauthenticated. A revocation counts at once. The lookup by hash tells
+// a guesser's clock nothing: who can't invert SHA-256 can't choose the hash that is compared.
+func (l *Ledger) Authenticate(ctx context.Context, secret string) (Key, error) {
+	hash := sha256.Sum256([]byte(secret))
+	var stored []byte
+	k, err := scanKey(l.sql.readKey.QueryRowContext(ctx, hash[:]), &stored)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return Key{}, ErrUnauthenticated
+	case err != nil:
+		return Key{}, fmt.Errorf("look up a key: %w", err)
+	case subtle.ConstantTimeCompare(stored, hash[:]) != 1, !k.usable(l.now()):
+		return Key{}, ErrUnauthenticated
+	default:
+		return k, nil
+	}
+}
+
+// scanKey reads columns that come first, then keyColumns.
+func scanKey(row interface{ Scan(...any) error }, first ...any) (Key, error) {
+	var k Key
+	var scopes string
+	err := row.Scan(append(first, &k.ID, &k.Name, &scopes, &k.CreatedAt, &k.ExpiresAt, &k.RevokedAt)...)
+	k.Scopes = strings.Fields(scopes)
+	return k, err
+}
+
+// Keys lists all keys, the oldest first, also the revoked ones.
+func (l *Ledger) Keys(ctx context.Context) ([]Key, error) {
+	rows, err := l.read.QueryContext(ctx, `SELECT `+keyColumns+` FROM api_keys ORDER BY created_at, id`)
+	if err != nil {
+		return nil, fmt.Errorf("list keys: %w", err)
+	}
+	defer rows.Close()
+	var all []Key
+	for rows.Next() {
+		k, err := scanKey(rows)
+		if err != nil {
+			return nil, fmt.Errorf("list keys: %w", err)
+		}
+		all = append(all, k)
+	}
+	return all, rows.Err()
+}
+
+// RevokeKey ends a key for ever. Revoking twice keeps the first moment; an unknown id is ErrNotFound.
+func (l *Ledger) RevokeKey(ctx context.Context, id string) error {
+	result, err := l.write.ExecContext(ctx, `UPDATE api_keys SET revoked_at = CASE revoked_at WHEN 0 THEN $1 ELSE revoked_at END
+		WHERE id = $2`, int64(l.now()), id)
+	if err != nil {
+		return fmt.Errorf("revoke key %s: %w", id, err)
+	}
+	n, err := result.RowsAffected()
+	if err == nil && n == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return fmt.Errorf("revoke key %s: %w", id, err)
+	}
+	return nil
+}
+
+// HasKeys reports whether any key opens anything now.
+func (l *Ledger) HasKeys(ctx context.Context) (bool, error) {
+	var n int
+	err := l.read.QueryRowContext(ctx, `SELECT COUNT(*) FROM api_keys WHERE revoked_at = 0 AND (expires_at = 0 OR expires_at > $1)`,
+		int64(l.now())).Scan(&n)
+	if err != nil {
+		return false, fmt.Errorf("count keys: %w", err)
+	}
+	return n > 0, nil
+}

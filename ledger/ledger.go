@@ -1,0 +1,170 @@
+// Package ledger keeps what must never be lost or said twice: decisions, the money that they reserve, the events that
+// history has not got yet, and the API keys. [Ledger.Record] is the heart: one transaction per decision, grouped with
+// its neighbours. Read record.go for decisions and exposure, group.go for the group commit, outbox.go for the way to
+// history, keys.go for API keys, sqlite.go for the engine.
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"vaglio"
+)
+
+// Errors that a caller can act on.
+var (
+	ErrNotFound        = errors.New("not found")
+	ErrConflict        = errors.New("the request id is taken by other content") // as a *ConflictError
+	ErrOutboxFull      = errors.New("too many events wait for history")
+	ErrUnauthenticated = errors.New("unknown, expired or revoked key")
+	ErrClosed          = errors.New("the ledger is closed")
+)
+
+// DefaultMaxOutbox is the number of undelivered events at which new decisions are refused.
+const DefaultMaxOutbox = 100_000
+
+// Options of a ledger; the zero value is ready for use.
+type Options struct {
+	Now       func() time.Time // the clock; nil: time.Now
+	Logger    *slog.Logger     // nil: slog.Default()
+	MaxOutbox int              // 0: DefaultMaxOutbox
+}
+
+// Ledger is an open ledger. Its methods may be called from any number of goroutines.
+type Ledger struct {
+	now       func() vaglio.Instant
+	log       *slog.Logger
+	maxOutbox int64
+
+	write *sql.DB // the one writing connection
+	read  *sql.DB
+	sql   statements
+
+	queue  chan *member  // Record → group commit
+	wake   chan struct{} // something entered the outbox
+	done   chan struct{} // closed when the group commit has ended
+	closed chan struct{} // closed by Close
+
+	entry   sync.RWMutex // guards the pair of closed and calls
+	calls   sync.WaitGroup
+	closing error
+	once    sync.Once
+}
+
+// Open opens the ledger at "sqlite:/path/ledger.db", or a plain path, creates it if need be, and brings its schema up to
+// date. A schema newer than this binary is refused.
+func Open(ctx context.Context, dsn string, o Options) (*Ledger, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.MaxOutbox == 0 {
+		o.MaxOutbox = DefaultMaxOutbox
+	}
+	l := &Ledger{
+		now:       func() vaglio.Instant { return vaglio.InstantOf(o.Now()) },
+		log:       o.Logger,
+		maxOutbox: int64(o.MaxOutbox),
+		queue:     make(chan *member, maxQueue),
+		wake:      make(chan struct{}, 1),
+		done:      make(chan struct{}),
+		closed:    make(chan struct{}),
+	}
+	var err error
+	if l.write, l.read, err = openSQLite(ctx, dsn); err != nil {
+		return nil, fmt.Errorf("open ledger %s: %w", dsn, err)
+	}
+	if l.sql, err = prepare(ctx, l.write, l.read); err != nil {
+		return nil, fmt.Errorf("open ledger %s: %w", dsn, errors.Join(err, l.closeDatabases()))
+	}
+	go l.commitGroups()
+	return l, nil
+}
+
+// Close waits for the calls of Record under way, which all get their answer, and closes the database. Calls that come
+// later get ErrClosed. Closing twice is fine.
+func (l *Ledger) Close() error {
+	l.once.Do(func() {
+		l.entry.Lock()
+		close(l.closed)
+		l.entry.Unlock()
+		l.calls.Wait()
+		close(l.queue)
+		<-l.done
+		l.closing = l.closeDatabases()
+	})
+	return l.closing
+}
+
+// closeDatabases closes the writer last: the last connection folds the write-ahead log into the file, and only a
+// connection that may write can.
+func (l *Ledger) closeDatabases() error {
+	return errors.Join(l.read.Close(), l.write.Close())
+}
+
+// enter counts a call that Close has to wait for; the caller ends it with l.calls.Done.
+func (l *Ledger) enter() error {
+	l.entry.RLock()
+	defer l.entry.RUnlock()
+	select {
+	case <-l.closed:
+		return ErrClosed
+	default:
+		l.calls.Add(1)
+		return nil
+	}
+}
+
+// statements are the prepared texts of the hot paths.
+type statements struct {
+	decisionOf, reservationsOf, backlog                           *sql.Stmt // on the writer, inside its transactions
+	savepoint, release, rollbackTo                                *sql.Stmt
+	insertDecision, insertReservation, insertFact, insertTimeline *sql.Stmt
+	deleteFact, deleteTimeline                                    *sql.Stmt
+
+	readDecisionOf, readKey *sql.Stmt
+	undelivered             []*sql.Stmt // one per size of undeliveredSizes
+}
+
+// prepare prepares every statement. Those of a failed call are closed with their database.
+func prepare(ctx context.Context, write, read *sql.DB) (s statements, err error) {
+	for _, p := range []struct {
+		stmt **sql.Stmt
+		db   *sql.DB
+		text string
+	}{
+		{&s.decisionOf, write, decisionOfSQL},
+		{&s.reservationsOf, write, reservationsOfSQL},
+		{&s.backlog, write, backlogSQL},
+		{&s.savepoint, write, `SAVEPOINT member`},
+		{&s.release, write, `RELEASE SAVEPOINT member`},
+		{&s.rollbackTo, write, `ROLLBACK TO SAVEPOINT member`},
+		{&s.insertDecision, write, insertDecisionSQL},
+		{&s.insertReservation, write, insertReservationSQL},
+		{&s.insertFact, write, insertFactSQL},
+		{&s.insertTimeline, write, insertTimelineSQL},
+		{&s.deleteFact, write, deleteFactSQL},
+		{&s.deleteTimeline, write, deleteTimelineSQL},
+		{&s.readDecisionOf, read, decisionOfSQL},
+		{&s.readKey, read, readKeySQL},
+	} {
+		if *p.stmt, err = p.db.PrepareContext(ctx, p.text); err != nil {
+			return s, fmt.Errorf("prepare %q: %w", p.text, err)
+		}
+	}
+	for _, n := range undeliveredSizes {
+		stmt, err := read.PrepareContext(ctx, undeliveredSQL(n))
+		if err != nil {
+			return s, fmt.Errorf("prepare %q: %w", undeliveredSQL(n), err)
+		}
+		s.undelivered = append(s.undelivered, stmt)
+	}
+	return s, nil
+}

@@ -1,0 +1,110 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/pressly/goose/v3"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+// openSQLite opens a pool of exactly one writing connection and one of readers over the same file.
+func openSQLite(ctx context.Context, dsn string) (write, read *sql.DB, err error) {
+	scheme, path, found := strings.Cut(dsn, ":")
+	if !found {
+		scheme, path = "sqlite", dsn
+	}
+	if scheme != "sqlite" {
+		return nil, nil, fmt.Errorf("unknown kind of ledger %q, want sqlite:/path/ledger.db", scheme)
+	}
+	if path == "" || path == ":memory:" {
+		return nil, nil, errors.New("want the path of a file")
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, nil, err
+	}
+	// One process at a time prepares the file: goose takes no lock of its own on SQLite.
+	lock := flock.New(path+".lock", flock.SetPermissions(0o600))
+	if _, err := lock.TryLockContext(ctx, 20*time.Millisecond); err != nil {
+		return nil, nil, fmt.Errorf("lock %s.lock: %w", path, err)
+	}
+	defer lock.Close()
+	if err := createPrivate(path); err != nil {
+		return nil, nil, err
+	}
+	// FULL syncs the write-ahead log at every commit: a decision that was answered survives a power cut.
+	// FOREIGN_KEYS, SYNCHRONOUS and the timeout are per connection, so they are in its address.
+	write, err = sql.Open("sqlite", address(path, "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)", "cache_size(-32768)",
+		"journal_size_limit(67108864)")+"&_txlock=immediate")
+	if err != nil {
+		return nil, nil, err
+	}
+	write.SetMaxOpenConns(1)
+	if err := migrate(ctx, write); err != nil {
+		return nil, nil, errors.Join(err, write.Close())
+	}
+	if read, err = sql.Open("sqlite", address(path, "query_only(ON)")); err != nil {
+		return nil, nil, errors.Join(err, write.Close())
+	}
+	readers := max(4, runtime.GOMAXPROCS(0))
+	read.SetMaxOpenConns(readers)
+	read.SetMaxIdleConns(readers)
+	return write, read, nil
+}
+
+// address is SQLite's URI of a file, with the pragmas that each of its connections starts with.
+func address(path string, pragmas ...string) string {
+	query := url.Values{"_pragma": append([]string{"busy_timeout(5000)"}, pragmas...)}
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + query.Encode()
+}
+
+// createPrivate creates the file, readable for its owner alone, unless it is there. SQLite gives its log the same mode.
+// An existing file is not opened: closing it would drop the locks of every connection that this process has to it.
+func createPrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// migrate applies the migrations that the database lacks.
+func migrate(ctx context.Context, db *sql.DB) error {
+	files, err := fs.Sub(migrations, "migrations/sqlite")
+	if err != nil {
+		return err
+	}
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithDisableGlobalRegistry(true),
+		goose.WithLogger(goose.NopLogger()))
+	if err != nil {
+		return fmt.Errorf("read the migrations: %w", err)
+	}
+	current, known, err := provider.GetVersions(ctx)
+	if err != nil {
+		return fmt.Errorf("read the schema's version: %w", err)
+	}
+	if current > known {
+		return fmt.Errorf("its schema has version %d and this binary knows only up to %d: use a newer vaglio", current, known)
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return fmt.Errorf("migrate the schema from version %d to %d: %w", current, known, err)
+	}
+	return nil
+}
