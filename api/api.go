@@ -13,12 +13,14 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"vaglio/ledger"
 )
 
 // Options are the parts of a server. Engine, Ledger and Logger are required.
 type Options struct {
 	Engine   Engine
-	Ledger   Ledger
+	Ledger   *ledger.Ledger
 	Logger   *slog.Logger
 	Registry *prometheus.Registry // gets the server's metrics and is what /metrics shows; nil: a new one
 	// OpenAccess lets anyone in for as long as the ledger holds no key. Only for a server that listens on loopback.
@@ -28,7 +30,7 @@ type Options struct {
 // Server answers HTTP. Safe for concurrent use.
 type Server struct {
 	engine   Engine
-	ledger   Ledger
+	ledger   *ledger.Ledger
 	log      *slog.Logger
 	registry *prometheus.Registry
 	metrics  metrics
@@ -55,13 +57,13 @@ const (
 )
 
 var routes = []route{
-	{method: "POST", path: "/v1/score", scopes: []string{ScopeScore}, query: []string{"dry_run", "as_of"}, bodies: []string{typeJSON},
+	{method: "POST", path: "/v1/score", scopes: []string{ledger.ScopeScore}, query: []string{"dry_run", "as_of"}, bodies: []string{typeJSON},
 		maxBody: 1 << 20, atOnce: 1024, timeout: 10 * time.Second, handle: (*Server).score},
-	{method: "GET", path: "/v1/decisions/:id", scopes: []string{ScopeScore, ScopeReview},
+	{method: "GET", path: "/v1/decisions/:id", scopes: []string{ledger.ScopeScore, ledger.ScopeReview},
 		atOnce: 256, timeout: 10 * time.Second, handle: (*Server).decision},
-	{method: "GET", path: "/v1/decisions/:id/explanation", scopes: []string{ScopeScore, ScopeReview},
+	{method: "GET", path: "/v1/decisions/:id/explanation", scopes: []string{ledger.ScopeScore, ledger.ScopeReview},
 		atOnce: 64, timeout: 10 * time.Second, handle: (*Server).explanation},
-	{method: "POST", path: "/v1/events", scopes: []string{ScopeEvents}, bodies: []string{typeJSON, typeNDJSON},
+	{method: "POST", path: "/v1/events", scopes: []string{ledger.ScopeEvents}, bodies: []string{typeJSON, typeNDJSON},
 		maxBody: 16 << 20, atOnce: 8, timeout: 45 * time.Second, handle: (*Server).events},
 	{method: "GET", path: "/healthz", timeout: time.Second, quiet: true, handle: (*Server).healthz},
 	{method: "GET", path: "/readyz", atOnce: 16, timeout: 5 * time.Second, quiet: true, handle: (*Server).readyz},

@@ -7,34 +7,22 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"vaglio/ledger"
 )
 
-// The scopes of a key. ScopeAdmin includes all.
-const (
-	ScopeScore   = "score"
-	ScopeEvents  = "events"
-	ScopeReview  = "review"
-	ScopeMetrics = "metrics"
-	ScopeAdmin   = "admin"
-)
+// ScopeMetrics lets a scraper in that may see nothing else. The other scopes are the ledger's.
+const ScopeMetrics = "metrics"
 
 // maxSecretBytes is far above the length of any secret that the ledger gives out.
 const maxSecretBytes = 256
 
-// caller is who asks. Its zero value may do nothing.
-type caller struct {
-	id     string
-	scopes []string
-}
-
-// need is nil when the caller has one of the scopes.
+// need is nil when the key opens what one of the scopes protects.
 func (x *exchange) need(scopes ...string) error {
-	for _, s := range x.key.scopes {
-		if s == ScopeAdmin || slices.Contains(scopes, s) {
-			return nil
-		}
+	if slices.ContainsFunc(scopes, x.key.Allows) {
+		return nil
 	}
-	return problemf(Forbidden, "this needs a key with the scope %s", strings.Join(append(slices.Clone(scopes), ScopeAdmin), " or "))
+	return problemf(Forbidden, "this needs a key with the scope %s", strings.Join(scopes, " or "))
 }
 
 // authenticate finds out who asks: the owner of the bearer secret or, while access is open, anyone.
@@ -49,7 +37,7 @@ func (s *Server) authenticate(x *exchange) error {
 		if !open {
 			return problemf(Unauthorized, "send Authorization: Bearer and a key")
 		}
-		x.key = caller{id: "open", scopes: []string{ScopeAdmin}}
+		x.key = ledger.Key{ID: "open", Scopes: []string{ledger.ScopeAdmin}}
 		return nil
 	}
 	scheme, secret, _ := strings.Cut(given[0], " ")
@@ -58,13 +46,13 @@ func (s *Server) authenticate(x *exchange) error {
 		return problemf(Unauthorized, "want one Authorization header: Bearer and a key")
 	}
 	key, err := s.ledger.Authenticate(ctx, secret)
-	if errors.Is(err, errUnknownKey) {
+	if errors.Is(err, ledger.ErrUnauthenticated) {
 		return problemf(Unauthorized, "this key is unknown or revoked")
 	}
 	if err != nil {
 		return err
 	}
-	x.key = caller{id: key.ID, scopes: key.Scopes}
+	x.key = key
 	return nil
 }
 
@@ -76,11 +64,11 @@ type openAccess struct {
 
 // admits also wants a loopback host name: a page in a browser of this machine can make some other name resolve to
 // 127.0.0.1 (DNS rebinding), but it can't choose the name that the browser sends.
-func (o *openAccess) admits(ctx context.Context, ledger Ledger, host string) (bool, error) {
+func (o *openAccess) admits(ctx context.Context, keys *ledger.Ledger, host string) (bool, error) {
 	if !o.allowed || o.ended.Load() || !isLoopback(host) {
 		return false, nil
 	}
-	hasKeys, err := ledger.HasKeys(ctx)
+	hasKeys, err := keys.HasKeys(ctx)
 	if err != nil {
 		return false, err
 	}

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 
 	"vaglio"
 )
@@ -34,22 +33,3 @@ const (
 	statusRepeated = "repeated"
 	statusConflict = "conflict"
 )
-
-// Ledger knows the keys.
-type Ledger interface {
-	Authenticate(ctx context.Context, secret string) (Key, error)
-	HasKeys(ctx context.Context) (bool, error)
-}
-
-type Key struct {
-	ID     string
-	Scopes []string
-}
-
-var errUnknownKey = errors.New("unknown key")
-
-var causes []struct {
-	is     error
-	kind   Kind
-	detail string
-}

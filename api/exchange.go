@@ -17,6 +17,8 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/oklog/ulid/v2"
+
+	"vaglio/ledger"
 )
 
 // exchange is one request and its answer.
@@ -25,8 +27,8 @@ type exchange struct {
 	id     string // of this exchange: X-Request-Id
 	route  string // the row's method and pattern, "unmatched" without one
 	quiet  bool
-	key    caller
-	status int // what was answered, where that is not what was sent
+	key    ledger.Key // of who asks; its zero value opens nothing
+	status int        // what was answered, where that is not what was sent
 }
 
 // observe surrounds everything: id, headers, recovery, answering of errors, log, metrics.
@@ -55,7 +57,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		s.log.LogAttrs(c.Request().Context(), level, "request", slog.String("method", methodName(c.Request().Method)),
 			slog.String("route", x.route), slog.Int("status", status), slog.Float64("ms", float64(took.Microseconds())/1000),
-			slog.String("request_id", x.id), slog.String("key_id", x.key.id))
+			slog.String("request_id", x.id), slog.String("key_id", x.key.ID))
 		return nil
 	}
 }

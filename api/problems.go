@@ -5,8 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"io"
+	"log/slog"
 	"net/http"
 	"strconv"
 
@@ -15,6 +15,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"vaglio"
+	"vaglio/ledger"
 )
 
 // Kind names a problem: the stable last part of its type, "/problems/" + Kind.
@@ -151,26 +152,41 @@ func problemOf(err error) *problem {
 	var invalid vaglio.Invalid
 	var tooLarge *http.MaxBytesError
 	var routing *echo.HTTPError
+	var conflict *ledger.ConflictError
 	switch {
 	case errors.As(err, &known):
 		return known
 	case errors.As(err, &invalid):
 		return invalidFields(InvalidRequest, faults(invalid, 0, ""))
+	case errors.As(err, &conflict):
+		return &problem{kind: RequestConflict, detail: "a decided request has this id and other content", errors: differing(conflict.Fields)}
 	case errors.As(err, &tooLarge):
 		return problemf(BodyTooLarge, "at most %d bytes", tooLarge.Limit)
 	case errors.As(err, &routing) && routing.Code == http.StatusNotFound:
 		return problemf(NotFound, "there is nothing at this path")
 	case errors.As(err, &routing) && routing.Code == http.StatusMethodNotAllowed:
 		return problemf(MethodNotAllowed, "the Allow header lists the methods of this path")
+	case errors.Is(err, ledger.ErrNotFound):
+		return problemf(NotFound, "nothing has this id")
+	case errors.Is(err, ledger.ErrOutboxFull):
+		return problemf(Busy, "too many events wait for history")
+	case errors.Is(err, ledger.ErrClosed):
+		return problemf(NotReady, "the server is shutting down")
 	case errors.Is(err, context.DeadlineExceeded):
 		return problemf(Timeout, "nothing is known to be wrong with the request; sent again with the same id it is decided once")
+	default:
+		return problemf(Internal, "the log has more under the id of this request")
 	}
-	for _, c := range causes {
-		if errors.Is(err, c.is) {
-			return problemf(c.kind, "%s", c.detail)
-		}
+}
+
+// differing names the members in which two contents differ.
+func differing(members []string) []fault {
+	out := make([]fault, len(members))
+	for i, m := range members {
+		pointer := "/" + m
+		out[i] = fault{Pointer: &pointer, Detail: "differs"}
 	}
-	return problemf(Internal, "the log has more under the id of this request")
+	return out
 }
 
 // statusGone is what the log and the metrics call a request whose client went away.

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/text/language"
 
 	"vaglio"
+	"vaglio/ledger"
 )
 
 // score decides one request. A request that was decided before gets its bytes again, marked by a header.
@@ -17,7 +18,7 @@ func (s *Server) score(x *exchange) error {
 		return err
 	}
 	if o.DryRun {
-		if err := x.need(ScopeAdmin); err != nil {
+		if err := x.need(ledger.ScopeAdmin); err != nil {
 			return err
 		}
 	}
