@@ -40,6 +40,12 @@ const (
 	MaxAmount = 10_000_000_000_000
 )
 
+// What of a timeline counts for a decision.
+const (
+	Horizon       = 400 * Day // older events stay stored and are not read
+	NewestPerKind = 2000      // of one kind in one timeline, by (occurred_at, id)
+)
+
 // Event is one thing that happened: an immutable line of history, stored once per ID.
 type Event struct {
 	ID         string

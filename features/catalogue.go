@@ -240,14 +240,14 @@ func (c *Catalogue) compileAggregate(i int, s *spec) error {
 		a.lists = append(a.lists, at)
 	}
 	var err error
-	if a.window, err = parseWindow(s.Window, Horizon); err != nil {
+	if a.window, err = parseWindow(s.Window, vaglio.Horizon); err != nil {
 		return failf("window: %v", err)
 	}
 	if a.offset, err = parseWindow(s.Offset, 0); err != nil {
 		return failf("offset: %v", err)
 	}
-	if a.offset >= Horizon {
-		return failf("offset: %s is not before the horizon of %d days", s.Offset, Horizon/vaglio.Day)
+	if a.offset >= vaglio.Horizon {
+		return failf("offset: %s is not before the horizon of %d days", s.Offset, vaglio.Horizon/vaglio.Day)
 	}
 	if err := r.layout.compileValue(&a, entity, s); err != nil {
 		return failf("%v", err)
@@ -422,7 +422,7 @@ func parseWindow(s string, byDefault vaglio.Instant) (vaglio.Instant, error) {
 	case "":
 		return byDefault, nil
 	case "all":
-		return Horizon, nil
+		return vaglio.Horizon, nil
 	}
 	units := map[byte]vaglio.Instant{'m': vaglio.Minute, 'h': vaglio.Hour, 'd': vaglio.Day, 'w': 7 * vaglio.Day}
 	unit, ok := units[s[len(s)-1]]
@@ -430,8 +430,8 @@ func parseWindow(s string, byDefault vaglio.Instant) (vaglio.Instant, error) {
 	if !ok || err != nil || n == 0 {
 		return 0, fmt.Errorf("want a positive whole number of m, h, d or w, or all, not %q", s)
 	}
-	if vaglio.Instant(n) > Horizon/unit {
-		return 0, fmt.Errorf("%s is beyond the horizon of %d days", s, Horizon/vaglio.Day)
+	if vaglio.Instant(n) > vaglio.Horizon/unit {
+		return 0, fmt.Errorf("%s is beyond the horizon of %d days", s, vaglio.Horizon/vaglio.Day)
 	}
 	return vaglio.Instant(n) * unit, nil
 }

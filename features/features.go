@@ -16,12 +16,6 @@ import (
 	"vaglio"
 )
 
-// Horizon is how far any window looks back.
-const Horizon = 400 * vaglio.Day
-
-// NewestPerKind is how many events of one kind count in one timeline: the newest by (occurred_at, id).
-const NewestPerKind = 2000
-
 // Limits of a catalogue.
 const (
 	maxCatalogueBytes = 1 << 20

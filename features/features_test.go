@@ -305,12 +305,12 @@ func TestOnlyTheNewestEventsOfAKindCount(t *testing.T) {
   - {name: first, entity: customer, events: [payment, login], aggregate: since_first}
 `)
 	tl := newTimelines(c).add(fact("login", "login", t0-300*vaglio.Day, 0, "customer", "c"))
-	for i := range features.NewestPerKind + 500 {
+	for i := range vaglio.NewestPerKind + 500 {
 		tl.add(fact(fmt.Sprint("p", i), "payment", t0-vaglio.Instant(i+1)*vaglio.Minute, 1, "customer", "c"))
 	}
 	got := tl.vector(fact("r", "refund_requested", t0, 1, "customer", "c"))
-	if got[0] != features.NewestPerKind || got[1] != 300*24 {
-		t.Errorf("got %v, want the newest %d payments and the login that they did not push out", got, features.NewestPerKind)
+	if got[0] != vaglio.NewestPerKind || got[1] != 300*24 {
+		t.Errorf("got %v, want the newest %d payments and the login that they did not push out", got, vaglio.NewestPerKind)
 	}
 }
 

@@ -93,7 +93,7 @@ func (s *State) Add(f *vaglio.Fact) {
 	if at < len(l.ids) && l.at[at] == f.OccurredAt && l.ids[at] == f.ID {
 		return
 	}
-	if len(l.at) >= NewestPerKind {
+	if len(l.at) >= vaglio.NewestPerKind {
 		if at == 0 {
 			return // older than all that count
 		}
@@ -347,7 +347,7 @@ const currencyPath = 0
 // span is the half-open window [t − offset − window, t − offset), cut at the horizon.
 func (a *aggregate) span(s *scratch) (from, until vaglio.Instant) {
 	until = s.request.OccurredAt - a.offset
-	return max(until-a.window, s.request.OccurredAt-Horizon), until
+	return max(until-a.window, s.request.OccurredAt-vaglio.Horizon), until
 }
 
 // events walks the window's events that pass the feature's filters, kind by kind, in order of time.

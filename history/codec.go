@@ -1,0 +1,120 @@
+package history
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"vaglio"
+)
+
+// The payload of a fact: a version byte, then integers as varints and strings behind their length.
+const codecVersion = 1
+
+var errPayload = errors.New("a stored fact is damaged or of a newer version")
+
+func appendFact(b []byte, f *vaglio.Fact) []byte {
+	b = append(b, codecVersion)
+	b = appendString(b, f.ID)
+	b = appendString(b, f.Kind)
+	b = binary.AppendVarint(b, int64(f.OccurredAt))
+	b = binary.AppendVarint(b, int64(f.ObservedAt-f.OccurredAt))
+	b = appendString(b, f.Currency)
+	b = binary.AppendVarint(b, f.Amount)
+	known := byte(0)
+	if f.BaseKnown {
+		known = 1
+	}
+	b = append(b, known)
+	b = binary.AppendVarint(b, f.BaseAmount)
+	b = appendFields(b, f.Entities)
+	return appendFields(b, f.Attributes)
+}
+
+func appendString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+func appendFields(b []byte, fs vaglio.Fields) []byte {
+	b = binary.AppendUvarint(b, uint64(len(fs)))
+	for _, f := range fs {
+		b = appendString(appendString(b, f.Name), f.Value)
+	}
+	return b
+}
+
+func decodeFact(b []byte) (vaglio.Fact, error) {
+	if len(b) == 0 || b[0] != codecVersion {
+		return vaglio.Fact{}, errPayload
+	}
+	r := reader{rest: string(b[1:])}
+	var f vaglio.Fact
+	f.ID = r.text()
+	f.Kind = r.text()
+	f.OccurredAt = vaglio.Instant(r.varint())
+	f.ObservedAt = f.OccurredAt + vaglio.Instant(r.varint())
+	f.Currency = r.text()
+	f.Amount = r.varint()
+	f.BaseKnown = r.take(1) == "\x01"
+	f.BaseAmount = r.varint()
+	f.Entities = r.fields()
+	f.Attributes = r.fields()
+	if r.failed || r.rest != "" {
+		return vaglio.Fact{}, errPayload
+	}
+	f.KnownAt = f.Event.KnownAt()
+	return f, nil
+}
+
+// reader takes a payload apart; all its strings share one allocation.
+type reader struct {
+	rest   string
+	failed bool
+}
+
+func (r *reader) take(n uint64) string {
+	if n > uint64(len(r.rest)) {
+		r.failed, r.rest = true, ""
+		return ""
+	}
+	s := r.rest[:n]
+	r.rest = r.rest[n:]
+	return s
+}
+
+func (r *reader) uvarint() uint64 {
+	var v uint64
+	for shift := 0; shift < 64; shift += 7 {
+		c := r.take(1)
+		if c == "" {
+			return 0
+		}
+		v |= uint64(c[0]&0x7f) << shift
+		if c[0] < 0x80 {
+			return v
+		}
+	}
+	r.failed = true
+	return 0
+}
+
+func (r *reader) varint() int64 {
+	v := r.uvarint()
+	return int64(v>>1) ^ -int64(v&1)
+}
+
+func (r *reader) text() string { return r.take(r.uvarint()) }
+
+func (r *reader) fields() vaglio.Fields {
+	n := r.uvarint()
+	if n > vaglio.MaxFields {
+		r.failed = true
+	}
+	if n == 0 || r.failed {
+		return nil
+	}
+	fs := make(vaglio.Fields, n)
+	for i := range fs {
+		fs[i] = vaglio.Field{Name: r.text(), Value: r.text()}
+	}
+	return fs
+}

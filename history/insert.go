@@ -1,0 +1,286 @@
+package history
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	"vaglio"
+)
+
+// Prepare turns an event into the fact that history would keep: ObservedAt defaults to the given moment, money is
+// converted at the rate of the day. Events from the future are refused with a [vaglio.Invalid].
+func (s *Store) Prepare(e vaglio.Event, observedAt vaglio.Instant) (vaglio.Fact, error) {
+	if e.OccurredAt > s.now()+maxClockSkew {
+		return vaglio.Fact{}, vaglio.Invalid{{Pointer: "/occurred_at", Detail: "is more than a day ahead of the clock"}}
+	}
+	if e.ObservedAt == 0 {
+		e.ObservedAt = observedAt
+	}
+	f := vaglio.Fact{Event: e, KnownAt: e.KnownAt()}
+	if e.Currency != "" {
+		f.BaseAmount, f.BaseKnown = s.rates.convert(e.Amount, e.Currency, s.baseCurrency, e.OccurredAt)
+	}
+	return f, nil
+}
+
+// Insert stores live events: those without observed_at were observed now.
+func (s *Store) Insert(ctx context.Context, events []vaglio.Event) ([]vaglio.Outcome, error) {
+	return s.insert(ctx, events, func(*vaglio.Event) vaglio.Instant { return s.now() })
+}
+
+// Import stores events of the past: those without observed_at were observed as they occurred.
+func (s *Store) Import(ctx context.Context, events []vaglio.Event) ([]vaglio.Outcome, error) {
+	return s.insert(ctx, events, func(e *vaglio.Event) vaglio.Instant { return e.OccurredAt })
+}
+
+func (s *Store) insert(ctx context.Context, events []vaglio.Event, observed func(*vaglio.Event) vaglio.Instant) ([]vaglio.Outcome, error) {
+	facts := make([]sent, len(events))
+	for i := range events {
+		f, err := s.Prepare(events[i], observed(&events[i]))
+		if err != nil {
+			return nil, err
+		}
+		facts[i] = sent{f, events[i].Digest()}
+	}
+	return s.store(ctx, facts)
+}
+
+// Deliver stores facts that are complete and were acknowledged before, such as the ledger's outbox. A repetition
+// changes nothing.
+func (s *Store) Deliver(ctx context.Context, facts []vaglio.Fact) error {
+	all := make([]sent, len(facts))
+	for i := range facts {
+		all[i] = sent{facts[i], facts[i].Digest()}
+	}
+	outcomes, err := s.store(ctx, all)
+	for i, outcome := range outcomes {
+		if outcome == vaglio.Conflicting {
+			s.log.Error("an event of the outbox is in history with other content", "event_id", facts[i].ID)
+		}
+	}
+	return err
+}
+
+// sent is a fact with the digest of the event as its sender wrote it.
+type sent struct {
+	vaglio.Fact
+	digest [32]byte
+}
+
+// store keeps the facts whose id is new. An outcome is given only once everything is stored.
+func (s *Store) store(ctx context.Context, facts []sent) ([]vaglio.Outcome, error) {
+	s.storing.Lock()
+	defer s.storing.Unlock()
+	ids := make([]string, len(facts))
+	for i := range facts {
+		ids[i] = facts[i].ID
+	}
+	stored, err := s.digests(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	outcomes := make([]vaglio.Outcome, len(facts))
+	fresh := make([]sent, 0, len(facts))
+	for i := range facts {
+		switch digest, known := stored[facts[i].ID]; {
+		case !known:
+			outcomes[i] = vaglio.Stored
+			stored[facts[i].ID] = facts[i].digest
+			fresh = append(fresh, facts[i])
+		case digest == facts[i].digest:
+			outcomes[i] = vaglio.Repeated
+		default:
+			outcomes[i] = vaglio.Conflicting
+		}
+	}
+	if err := s.complete(ctx, fresh); err != nil {
+		return nil, err
+	}
+	if err := s.write(ctx, fresh); err != nil {
+		return nil, err
+	}
+	return outcomes, nil
+}
+
+func (s *Store) digests(ctx context.Context, ids []string) (map[string][32]byte, error) {
+	found := make(map[string][32]byte, len(ids))
+	if len(ids) == 0 {
+		return found, nil
+	}
+	ctx, names, err := withStrings(ctx, "wanted", ids)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.conn.Query(ctx, "SELECT id, digest FROM events WHERE id IN "+names+" ORDER BY id, precedence DESC LIMIT 1 BY id")
+	if err != nil {
+		return nil, fmt.Errorf("look event ids up: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, digest string
+		if err := rows.Scan(&id, &digest); err != nil {
+			return nil, fmt.Errorf("look event ids up: %w", err)
+		}
+		found[id] = [32]byte([]byte(digest))
+	}
+	return found, rows.Err()
+}
+
+// ownRoles are kinds of entities that say who did what in this very event; they are never taken over from another one.
+var ownRoles = []string{vaglio.EntityRequest, vaglio.EntityPayoutInstrument, "employee"}
+
+// completion is what a request takes over from the earliest event of its payment.
+func completion(payment []vaglio.Fact) vaglio.Fields {
+	if len(payment) == 0 {
+		return nil
+	}
+	first := slices.MinFunc(payment, func(a, b vaglio.Fact) int {
+		if a.OccurredAt != b.OccurredAt {
+			return int(a.OccurredAt - b.OccurredAt)
+		}
+		if a.ID < b.ID {
+			return -1
+		}
+		return 1
+	})
+	return slices.DeleteFunc(slices.Clone(first.Entities), func(f vaglio.Field) bool { return slices.Contains(ownRoles, f.Name) })
+}
+
+// Complete fills the entities that a request lacks from its payment's earliest event known at the request's moment.
+func (s *Store) Complete(ctx context.Context, request *vaglio.Fact) error {
+	facts := []sent{{Fact: *request}}
+	if err := s.complete(ctx, facts); err != nil {
+		return err
+	}
+	request.Entities = facts[0].Entities
+	return nil
+}
+
+// complete fills the entities of requests from their payments, then those of labels from their requests, by what is
+// stored and what comes in the same batch.
+func (s *Store) complete(ctx context.Context, facts []sent) error {
+	var payments []vaglio.Entity
+	for i := range facts {
+		if id := facts[i].Entities.Get(vaglio.EntityPayment); id != "" && facts[i].Kind == vaglio.KindRefundRequested {
+			payments = append(payments, vaglio.Entity{Kind: vaglio.EntityPayment, ID: id})
+		}
+	}
+	timelines, err := s.firstOfPayments(ctx, payments)
+	if err != nil {
+		return err
+	}
+	requests := map[string]vaglio.Fields{}
+	var missing []string
+	for i := range facts {
+		f := &facts[i]
+		if id := f.Entities.Get(vaglio.EntityPayment); id != "" && len(payments) > 0 && f.Kind != vaglio.KindRefundRequested {
+			timelines[id] = append(timelines[id], f.Fact)
+		}
+	}
+	for i := range facts {
+		f := &facts[i]
+		if f.Kind == vaglio.KindRefundRequested {
+			known := slices.DeleteFunc(slices.Clone(timelines[f.Entities.Get(vaglio.EntityPayment)]),
+				func(p vaglio.Fact) bool { return p.KnownAt > f.OccurredAt })
+			f.Entities = slices.Clone(f.Entities)
+			f.Complete(completion(known))
+			requests[f.ID] = f.Entities
+		}
+	}
+	for i := range facts {
+		if request := facts[i].Entities.Get(vaglio.EntityRequest); facts[i].IsLabel() && requests[request] == nil {
+			missing = append(missing, request)
+		}
+	}
+	stored, err := s.Events(ctx, missing)
+	if err != nil {
+		return err
+	}
+	for id, f := range stored {
+		requests[id] = f.Entities
+	}
+	for i := range facts {
+		if facts[i].IsLabel() {
+			facts[i].Entities = slices.Clone(facts[i].Entities)
+			facts[i].Complete(requests[facts[i].Entities.Get(vaglio.EntityRequest)])
+		}
+	}
+	return nil
+}
+
+// firstOfPayments reads of each payment the events from which a request could be completed, by the payment's id.
+func (s *Store) firstOfPayments(ctx context.Context, payments []vaglio.Entity) (map[string][]vaglio.Fact, error) {
+	found := map[string][]vaglio.Fact{}
+	if len(payments) == 0 {
+		return found, nil
+	}
+	ctx, names, err := withStrings(ctx, "wanted", entityNames(payments))
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.conn.Query(ctx, "SELECT entity, payload FROM timelines WHERE entity IN "+names+
+		" AND kind != 'refund_requested' ORDER BY entity, id, precedence DESC LIMIT 1 BY entity, id")
+	if err != nil {
+		return nil, fmt.Errorf("read the payments of requests: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		var payload []byte
+		if err := rows.Scan(&name, &payload); err != nil {
+			return nil, fmt.Errorf("read the payments of requests: %w", err)
+		}
+		fact, err := decodeFact(payload)
+		if err != nil {
+			return nil, fmt.Errorf("read the payments of requests: %w", err)
+		}
+		id := entityOf(name).ID
+		found[id] = append(found[id], fact)
+	}
+	return found, rows.Err()
+}
+
+// write inserts the timelines first and the events last: an event counts as stored once it is among the events, so what
+// a crash leaves in the timelines is written again, over itself.
+func (s *Store) write(ctx context.Context, facts []sent) error {
+	if len(facts) == 0 {
+		return nil
+	}
+	precedence := uint64(math.MaxInt64 - s.now())
+	timelines, err := s.conn.PrepareBatch(ctx, "INSERT INTO timelines (entity, kind, occurred_at, id, known_at, precedence, payload)")
+	if err != nil {
+		return fmt.Errorf("insert timelines: %w", err)
+	}
+	defer timelines.Close()
+	payloads := make([]string, len(facts))
+	for i := range facts {
+		f := &facts[i]
+		payloads[i] = string(appendFact(nil, &f.Fact))
+		for _, entity := range f.Timelines() {
+			if err := timelines.Append(entity.String(), f.Kind, int64(f.OccurredAt), f.ID, int64(f.KnownAt), precedence, payloads[i]); err != nil {
+				return fmt.Errorf("insert timelines: %w", err)
+			}
+		}
+	}
+	if err := timelines.Send(); err != nil {
+		return fmt.Errorf("insert timelines: %w", err)
+	}
+	events, err := s.conn.PrepareBatch(ctx, "INSERT INTO events (id, kind, occurred_at, known_at, amount, currency, digest, precedence, payload)")
+	if err != nil {
+		return fmt.Errorf("insert events: %w", err)
+	}
+	defer events.Close()
+	for i := range facts {
+		f := &facts[i]
+		err := events.Append(f.ID, f.Kind, int64(f.OccurredAt), int64(f.KnownAt), f.Amount, f.Currency, string(f.digest[:]), precedence, payloads[i])
+		if err != nil {
+			return fmt.Errorf("insert events: %w", err)
+		}
+	}
+	if err := events.Send(); err != nil {
+		return fmt.Errorf("insert events: %w", err)
+	}
+	return nil
+}
