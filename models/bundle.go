@@ -1,0 +1,265 @@
+package models
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"vaglio"
+)
+
+// Manifest says what a bundle is and how it came to be.
+type Manifest struct {
+	Name        string             `json:"name"`
+	Version     string             `json:"version"` // a-z, 0-9, ".", "_" and "-": see checkName
+	CreatedAt   vaglio.Instant     `json:"created_at"`
+	Files       map[string]string  `json:"files"` // SHA-256 in hexadecimal, by name; Write fills it in
+	Training    Window             `json:"training"`
+	Calibration Window             `json:"calibration"` // the requests behind the risk score
+	Test        Window             `json:"test"`
+	Metrics     map[string]float64 `json:"metrics"`
+	Parameters  map[string]string  `json:"parameters"`
+	Libraries   map[string]string  `json:"libraries"`
+	Thresholds  Thresholds         `json:"thresholds"`
+	// Population describes the numeric features on the training rows; one that was always missing is left out.
+	Population   []FeatureQuantiles `json:"population"`
+	BaseCurrency string             `json:"base_currency"`
+}
+
+// Window is a set of requests: those of [From, Until).
+type Window struct {
+	From      vaglio.Instant `json:"from"`
+	Until     vaglio.Instant `json:"until"`
+	Rows      int            `json:"rows"`
+	Positives int            `json:"positives"` // labelled as fraud
+}
+
+// Thresholds are probabilities: approve below the first, deny from the second, review between.
+type Thresholds struct {
+	ApproveBelow float64 `json:"approve_below"`
+	DenyFrom     float64 `json:"deny_from"`
+}
+
+// FeatureQuantiles are the quantiles of a feature's known values.
+type FeatureQuantiles struct {
+	Name string  `json:"name"`
+	Q05  float64 `json:"q05"`
+	Q25  float64 `json:"q25"`
+	Q50  float64 `json:"q50"`
+	Q75  float64 `json:"q75"`
+	Q95  float64 `json:"q95"`
+}
+
+// Golden is a vector with what LightGBM itself answered.
+type Golden struct {
+	Vector        []Number `json:"vector"`
+	Raw           Number   `json:"raw"` // log-odds
+	Base          Number   `json:"base"`
+	Contributions []Number `json:"contributions"` // by feature
+}
+
+// NewGolden takes a row and its answers as LightGBM gives them: its contributions end with the base value.
+func NewGolden(vector []float64, raw float64, contributions []float64) Golden {
+	last := len(contributions) - 1
+	return Golden{Vector: numbers(vector), Raw: Number(raw), Base: Number(contributions[last]), Contributions: numbers(contributions[:last])}
+}
+
+// Number is a float64 whose JSON form is a number that reads back bit for bit, or one of the strings "NaN", "Infinity"
+// and "-Infinity".
+type Number float64
+
+// MarshalJSONTo implements json.MarshalerTo.
+func (n Number) MarshalJSONTo(enc *jsontext.Encoder) error {
+	switch v := float64(n); {
+	case math.IsNaN(v):
+		return enc.WriteToken(jsontext.String("NaN"))
+	case math.IsInf(v, 1):
+		return enc.WriteToken(jsontext.String("Infinity"))
+	case math.IsInf(v, -1):
+		return enc.WriteToken(jsontext.String("-Infinity"))
+	default:
+		return enc.WriteToken(jsontext.Float(v))
+	}
+}
+
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (n *Number) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	token, err := dec.ReadToken()
+	if err != nil {
+		return err
+	}
+	switch token.Kind() {
+	case '0':
+		v, err := strconv.ParseFloat(token.String(), 64)
+		*n = Number(v)
+		return err
+	case '"':
+		switch token.String() {
+		case "NaN":
+			*n = Number(math.NaN())
+			return nil
+		case "Infinity":
+			*n = Number(math.Inf(1))
+			return nil
+		case "-Infinity":
+			*n = Number(math.Inf(-1))
+			return nil
+		}
+	}
+	return errors.New(`want a number, "NaN", "Infinity" or "-Infinity"`)
+}
+
+func numbers(values []float64) []Number {
+	out := make([]Number, len(values))
+	for i, v := range values {
+		out[i] = Number(v)
+	}
+	return out
+}
+
+func floats(values []Number) []float64 {
+	out := make([]float64, len(values))
+	for i, v := range values {
+		out[i] = float64(v)
+	}
+	return out
+}
+
+// Contents is what a bundle is made of.
+type Contents struct {
+	Manifest    Manifest // without Files
+	Model       []byte   // LightGBM's text
+	Catalogue   []byte   // YAML
+	Calibration Calibration
+	Golden      []Golden
+}
+
+// Write makes the folder dir, which must not exist, with a bundle that [Open] accepts: it is written and opened under
+// another name beside it, then renamed. A crash or a refusal leaves no folder dir.
+func Write(dir string, c Contents) error {
+	if err := write(filepath.Clean(dir), c); err != nil {
+		return fmt.Errorf("write model bundle %s: %w", dir, err)
+	}
+	return nil
+}
+
+func write(dir string, c Contents) error {
+	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return cmpError(err, fs.ErrExist)
+	}
+	calibration, err := encode(fileCalibration, c.Calibration)
+	if err != nil {
+		return err
+	}
+	golden, err := encode(fileGolden, c.Golden)
+	if err != nil {
+		return err
+	}
+	contents := map[string][]byte{fileModel: c.Model, fileCatalogue: c.Catalogue, fileCalibration: calibration, fileGolden: golden}
+	c.Manifest.Files = map[string]string{}
+	for name, b := range contents {
+		c.Manifest.Files[name] = hash(b)
+	}
+	if contents[fileManifest], err = encode(fileManifest, c.Manifest); err != nil {
+		return err
+	}
+	parent := filepath.Dir(dir)
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return err
+	}
+	temporary, err := os.MkdirTemp(parent, ".writing-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(temporary)
+	for name, b := range contents {
+		if err := writeSynced(filepath.Join(temporary, name), b); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(os.Chmod(temporary, 0o755), syncFolder(temporary)); err != nil {
+		return err
+	}
+	if _, err := open(temporary); err != nil {
+		return err
+	}
+	if err := os.Rename(temporary, dir); err != nil {
+		return err
+	}
+	return syncFolder(parent)
+}
+
+// cmpError is err, or otherwise the alternative.
+func cmpError(err, otherwise error) error {
+	if err != nil {
+		return err
+	}
+	return otherwise
+}
+
+func encode(name string, v any) ([]byte, error) {
+	b, err := json.Marshal(v, json.Deterministic(true), jsontext.Multiline(name != fileGolden))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return append(b, '\n'), nil
+}
+
+// writeSynced writes a new file through to the disk.
+func writeSynced(path string, b []byte) (err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// syncFolder makes the entries of a folder durable.
+func syncFolder(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+
+// checkName keeps names of models and versions to what is safe as a file's name and in a URL.
+func checkName(what, name string) error {
+	if !namePattern.MatchString(name) {
+		return fmt.Errorf("%s %.80q: want 1 to 64 of a-z, 0-9, \".\", \"_\" and \"-\", the first a letter or digit", what, name)
+	}
+	return nil
+}
+
+func (m *Manifest) validate() error {
+	if err := errors.Join(checkName("name", m.Name), checkName("version", m.Version)); err != nil {
+		return err
+	}
+	want := []string{fileCalibration, fileCatalogue, fileGolden, fileModel}
+	if got := slices.Sorted(maps.Keys(m.Files)); !slices.Equal(got, want) {
+		return fmt.Errorf("files are %q instead of %q", got, want)
+	}
+	if t := m.Thresholds; !(0 <= t.ApproveBelow && t.ApproveBelow <= t.DenyFrom) {
+		return fmt.Errorf("thresholds: approve below %v, deny from %v", t.ApproveBelow, t.DenyFrom)
+	}
+	if _, ok := vaglio.CurrencyDigits(m.BaseCurrency); !ok {
+		return fmt.Errorf("base currency %q is not an ISO 4217 code", m.BaseCurrency)
+	}
+	return nil
+}
