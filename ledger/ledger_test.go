@@ -25,7 +25,7 @@ func hashed(n int64) string {
 func request(id, customer, payment string) *vaglio.Request {
 	return &vaglio.Request{ID: id, Type: "refund", Amount: 1999, Currency: "EUR", Reason: "not_received", Authentication: "strong",
 		Entities: vaglio.FieldsOf("customer", customer, "payment", payment, "device", "d_"+customer, "instrument", "card_"+customer,
-			"merchant", "m_1")}
+			"merchant", "m_"+payment)}
 }
 
 func claim(r *vaglio.Request) ledger.Claim {

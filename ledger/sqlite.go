@@ -46,10 +46,15 @@ func openSQLite(ctx context.Context, dsn string) (write, read *sql.DB, err error
 	if err := createPrivate(path); err != nil {
 		return nil, nil, err
 	}
-	// FULL syncs the write-ahead log at every commit: a decision that was answered survives a power cut.
-	// FOREIGN_KEYS, SYNCHRONOUS and the timeout are per connection, so they are in its address.
-	write, err = sql.Open("sqlite", address(path, "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)", "cache_size(-32768)",
-		"journal_size_limit(67108864)")+"&_txlock=immediate")
+	write, err = sql.Open("sqlite", address(path,
+		"journal_mode(WAL)",
+		"synchronous(FULL)", // sync the log at every commit: a decision that was answered survives a power cut
+		"foreign_keys(ON)",
+		"cache_size(-32768)",            // 32 MB: request and decision ids come in no order
+		"temp_store(MEMORY)",            // savepoints otherwise write a temporary file: a tenth of a decision's CPU
+		"wal_autocheckpoint(4000)",      // 16 MB between two foldings of the log into the file
+		"journal_size_limit(67108864)")+ // a log that a slow reader made grow is cut back
+		"&_txlock=immediate") // what a transaction reads first is not overtaken before it writes
 	if err != nil {
 		return nil, nil, err
 	}
