@@ -154,8 +154,11 @@ func Write(dir string, c Contents) error {
 }
 
 func write(dir string, c Contents) error {
-	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
-		return cmpError(err, fs.ErrExist)
+	switch _, err := os.Lstat(dir); {
+	case err == nil:
+		return fs.ErrExist
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
 	}
 	calibration, err := encode(fileCalibration, c.Calibration)
 	if err != nil {
@@ -197,14 +200,6 @@ func write(dir string, c Contents) error {
 		return err
 	}
 	return syncFolder(parent)
-}
-
-// cmpError is err, or otherwise the alternative.
-func cmpError(err, otherwise error) error {
-	if err != nil {
-		return err
-	}
-	return otherwise
 }
 
 func encode(name string, v any) ([]byte, error) {
@@ -251,9 +246,8 @@ func (m *Manifest) validate() error {
 	if err := errors.Join(checkName("name", m.Name), checkName("version", m.Version)); err != nil {
 		return err
 	}
-	want := []string{fileCalibration, fileCatalogue, fileGolden, fileModel}
-	if got := slices.Sorted(maps.Keys(m.Files)); !slices.Equal(got, want) {
-		return fmt.Errorf("files are %q instead of %q", got, want)
+	if got := slices.Sorted(maps.Keys(m.Files)); !slices.Equal(got, hashedFiles) {
+		return fmt.Errorf("files are %q instead of %q", got, hashedFiles)
 	}
 	if t := m.Thresholds; !(0 <= t.ApproveBelow && t.ApproveBelow <= t.DenyFrom) {
 		return fmt.Errorf("thresholds: approve below %v, deny from %v", t.ApproveBelow, t.DenyFrom)

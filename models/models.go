@@ -31,6 +31,8 @@ const (
 	fileManifest    = "manifest.json"
 )
 
+var hashedFiles = []string{fileCalibration, fileCatalogue, fileGolden, fileModel}
+
 // fileLimits are the most bytes that are read of each file.
 var fileLimits = map[string]int64{fileModel: maxModelBytes, fileCatalogue: 1 << 20, fileCalibration: 1 << 20, fileGolden: 64 << 20,
 	fileManifest: 4 << 20}
@@ -67,12 +69,12 @@ func open(dir string) (*Bundle, error) {
 		return nil, fmt.Errorf("%s: %w", fileManifest, err)
 	}
 	contents := map[string][]byte{}
-	for name, want := range manifest.Files {
+	for _, name := range hashedFiles {
 		b, err := readFile(dir, name)
 		if err != nil {
 			return nil, err
 		}
-		if got := hash(b); got != want {
+		if got, want := hash(b), manifest.Files[name]; got != want {
 			return nil, fmt.Errorf("%s has SHA-256 %s, the manifest says %s", name, got, want)
 		}
 		contents[name] = b

@@ -226,10 +226,14 @@ func (c *child) predict(api *library, t task) error {
 	}
 	defer syscall.Munmap(x)
 	for _, wanted := range []struct {
+		asked bool
 		kind  int32
 		width int
 		file  string
-	}{{predictRaw, 1, fileRaw}, {predictContribution, t.Cols + 1, fileContributions}} {
+	}{{t.Raw, predictRaw, 1, fileRaw}, {t.Contributions, predictContribution, t.Cols + 1, fileContributions}} {
+		if !wanted.asked {
+			continue
+		}
 		out := make([]float64, t.Rows*wanted.width)
 		if err := api.predict(booster, x, t.Rows, t.Cols, wanted.kind, out); err != nil {
 			return err

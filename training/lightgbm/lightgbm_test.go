@@ -70,7 +70,11 @@ func TestTrainingLearnsAndTheSameSeedGivesTheSameBytes(t *testing.T) {
 	if !bytes.Equal(first.Model, third.Model) {
 		t.Error("the same job gave another model")
 	}
-	raw, contributions, err := lightgbm.Predict(t.Context(), first.Model, job.Golden, len(job.Train.Names))
+	raw, err := lightgbm.Predict(t.Context(), first.Model, job.Golden, len(job.Train.Names))
+	if err != nil {
+		t.Fatal(err)
+	}
+	contributions, err := lightgbm.Contributions(t.Context(), first.Model, job.Golden, len(job.Train.Names))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +131,7 @@ func TestAFaultInCEndsOnlyTheChild(t *testing.T) {
 		}
 		broken = append(broken, line)
 	}
-	_, _, err = lightgbm.Predict(t.Context(), []byte(strings.Join(broken, "")), smallJob().Golden, 4)
+	_, err = lightgbm.Predict(t.Context(), []byte(strings.Join(broken, "")), smallJob().Golden, 4)
 	if err == nil || !strings.Contains(err.Error(), "the child process died") || !strings.Contains(err.Error(), "segmentation fault") {
 		t.Errorf("got %v", err)
 	}
@@ -137,7 +141,7 @@ func TestAFaultInCEndsOnlyTheChild(t *testing.T) {
 }
 
 func TestAModelThatLightGBMCannotReadIsItsOwnError(t *testing.T) {
-	_, _, err := lightgbm.Predict(t.Context(), []byte("tree\nversion=v4\n"), []float64{1, 2}, 2)
+	_, err := lightgbm.Predict(t.Context(), []byte("tree\nversion=v4\n"), []float64{1, 2}, 2)
 	if err == nil || !strings.Contains(err.Error(), "LightGBM: ") {
 		t.Errorf("got %v", err)
 	}

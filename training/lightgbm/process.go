@@ -48,6 +48,9 @@ type task struct {
 	Train *training `json:"train,omitzero"`
 	Cols  int       `json:"cols"`
 	Rows  int       `json:"rows"` // of fileRows
+	// Raw and Contributions say what to predict.
+	Raw           bool `json:"raw"`
+	Contributions bool `json:"contributions"`
 }
 
 type training struct {
@@ -206,8 +209,13 @@ func (t task) read(dir string, out *answer) (err error) {
 	if t.Rows == 0 {
 		return nil
 	}
-	if out.raw, err = readFloats(filepath.Join(dir, fileRaw), t.Rows); err != nil {
-		return err
+	if t.Raw {
+		if out.raw, err = readFloats(filepath.Join(dir, fileRaw), t.Rows); err != nil {
+			return err
+		}
+	}
+	if !t.Contributions {
+		return nil
 	}
 	width := t.Cols + 1
 	flat, err := readFloats(filepath.Join(dir, fileContributions), t.Rows*width)
