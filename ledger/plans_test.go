@@ -1,0 +1,38 @@
+package ledger
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestHotPathsUseTheirIndexes looks inside the package because it asks for the plans of the very texts that run.
+func TestHotPathsUseTheirIndexes(t *testing.T) {
+	l, err := Open(context.Background(), filepath.Join(t.TempDir(), "ledger.db"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, text := range []string{decisionOfSQL, reservationsOfSQL, backlogSQL, readKeySQL, deleteFactSQL, deleteTimelineSQL,
+		undeliveredSQL(undeliveredSizes[0]), undeliveredSQL(undeliveredSizes[2])} {
+		args := make([]any, strings.Count(text, "$"))
+		rows, err := l.read.Query("EXPLAIN QUERY PLAN "+text, args...)
+		if err != nil {
+			t.Fatal(text, err)
+		}
+		defer rows.Close()
+		var plan []string
+		for rows.Next() {
+			var id, parent, unused int
+			var detail string
+			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+				t.Fatal(err)
+			}
+			plan = append(plan, detail)
+		}
+		if all := strings.Join(plan, "\n"); !strings.Contains(all, "SEARCH") || strings.Contains(strings.ReplaceAll(all, "SCAN CONSTANT ROW", ""), "SCAN") {
+			t.Errorf("%s\n%s", text, all)
+		}
+	}
+}
