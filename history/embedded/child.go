@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -97,6 +98,7 @@ type child struct {
 	cmd          *exec.Cmd
 	leash        *os.File // the pseudo-terminal's side of ours: with its end the child's standard input ends
 	ready        awaited
+	prompt       awaited
 	stderr       tail
 	exited       chan struct{} // closed when the process is gone, after cmd.ProcessState was set
 	servedSince  time.Time
@@ -105,7 +107,7 @@ type child struct {
 
 // launch starts a child and returns it once it listens. A child that doesn't is gone when launch returns.
 func (s *Server) launch(ctx context.Context) (*child, error) {
-	c := &child{exited: make(chan struct{}), ready: awaited{line: readyLine, seen: make(chan struct{})}}
+	c := &child{exited: make(chan struct{}), ready: await(readyLine + "\n"), prompt: await(prompt)}
 	executable, err := ownExecutable()
 	if err != nil {
 		return nil, err
@@ -116,7 +118,7 @@ func (s *Server) launch(ctx context.Context) (*child, error) {
 	c.cmd.Env = []string{"TZ=UTC", "HOME=" + s.dir, "LD_LIBRARY_PATH=" + os.Getenv("LD_LIBRARY_PATH")} // no secrets of ours
 	c.cmd.ExtraFiles = []*os.File{s.lock}
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no signals of our terminal, no terminal to draw on
-	c.cmd.Stdout, c.cmd.Stderr = &c.ready, &c.stderr
+	c.cmd.Stdout, c.cmd.Stderr = io.MultiWriter(&c.ready, &c.prompt), &c.stderr
 	c.cmd.WaitDelay = time.Second
 	leash, stdin, err := pty.Open()
 	if err != nil {
@@ -137,12 +139,18 @@ func (s *Server) launch(ctx context.Context) (*child, error) {
 	defer cancel()
 	select {
 	case <-c.ready.seen:
-		c.servedSince = time.Now()
-		return c, nil
+	case <-c.prompt.seen:
 	case <-c.exited:
-		return nil, c.failure()
 	case <-ctx.Done():
 		return nil, errors.Join(ctx.Err(), c.stop())
+	}
+	select {
+	case <-c.ready.seen:
+		c.servedSince = time.Now()
+		return c, nil
+	default: // the script is over, and failed
+		_ = c.stop()
+		return nil, c.failure()
 	}
 }
 
@@ -166,20 +174,22 @@ func (c *child) failure() error {
 	return fmt.Errorf("clickhouse ended (%s): %s", c.cmd.ProcessState, c.stderr.String())
 }
 
-// awaited is a writer that closes seen when a line of that content has passed.
+// awaited is a writer that closes seen when the text has passed.
 type awaited struct {
-	line string
-	rest []byte
-	once sync.Once
+	text string
+	rest []byte // what was written last, too short to be the text
 	seen chan struct{}
+	once sync.Once
 }
+
+func await(text string) awaited { return awaited{text: text, seen: make(chan struct{})} }
 
 func (a *awaited) Write(p []byte) (int, error) {
 	a.rest = append(a.rest, p...)
-	if bytes.Contains(a.rest, []byte(a.line+"\n")) {
+	if bytes.Contains(a.rest, []byte(a.text)) {
 		a.once.Do(func() { close(a.seen) })
 	}
-	a.rest = a.rest[max(0, len(a.rest)-len(a.line)):]
+	a.rest = a.rest[max(0, len(a.rest)-len(a.text)+1):]
 	return len(p), nil
 }
 

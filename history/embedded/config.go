@@ -17,6 +17,9 @@ const logName = "clickhouse.log"
 // readyLine is what the child prints once it listens.
 const readyLine = "vaglio: clickhouse listens"
 
+// prompt is what the child prints when the script is over.
+const prompt = ":) "
+
 const script = "CREATE DATABASE IF NOT EXISTS vaglio; SYSTEM START LISTEN TCP; " +
 	"INSERT INTO FUNCTION file('/dev/stdout', 'LineAsString', 's String') SELECT concat('vaglio: ', 'clickhouse listens')"
 

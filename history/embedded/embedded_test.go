@@ -54,6 +54,14 @@ func TestRowsSurviveARestart(t *testing.T) {
 	}
 }
 
+func TestInsertsAreSyncedToDiskUnlessATableSaysOtherwise(t *testing.T) {
+	server := start(t, t.TempDir())
+	const setting = `SELECT sum(value = '1') FROM system.merge_tree_settings WHERE name IN ('fsync_after_insert', 'fsync_part_directory')`
+	if got := query(t, server.DSN(), setting); got != "2" {
+		t.Errorf("%s of two settings are on", got)
+	}
+}
+
 func TestAKilledClickHouseComesBackUnderTheSameAddressWithItsRows(t *testing.T) {
 	dir := t.TempDir()
 	server := start(t, dir)
@@ -70,6 +78,30 @@ func TestAKilledClickHouseComesBackUnderTheSameAddressWithItsRows(t *testing.T) 
 	}
 }
 
+func TestARestartWaitsForItsPortWhenAnotherProcessTookIt(t *testing.T) {
+	t.Cleanup(embedded.RestartDelays([]time.Duration{200 * time.Millisecond, 200 * time.Millisecond, 200 * time.Millisecond}))
+	dir := t.TempDir()
+	server := start(t, dir)
+	dsn, err := url.Parse(server.DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(clickHouseOf(t, dir), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	var other net.Listener
+	await(t, "the port", func() bool { other, err = net.Listen("tcp", dsn.Host); return err == nil })
+	await(t, "a failed restart", func() bool {
+		err := server.Err()
+		return errors.Is(err, embedded.ErrRestarting) && strings.Contains(err.Error(), "Address already in use")
+	})
+	_ = other.Close()
+	await(t, "health", func() bool { return server.Err() == nil })
+	if got := query(t, server.DSN(), `SELECT 1`); got != "1" {
+		t.Errorf("SELECT 1 = %s", got)
+	}
+}
+
 func TestAKilledParentTakesItsClickHouseWithItAndTheFolderIsFreeAgain(t *testing.T) {
 	dir := t.TempDir()
 	parent, dsn := startParent(t, dir)
@@ -78,7 +110,7 @@ func TestAKilledParentTakesItsClickHouseWithItAndTheFolderIsFreeAgain(t *testing
 	child := clickHouseOf(t, dir)
 	kill(t, parent)
 	server := start(t, dir)
-	await(t, "the end of the old clickhouse", func() bool { return errors.Is(syscall.Kill(child, 0), syscall.ESRCH) })
+	await(t, "the end of the old clickhouse", func() bool { return gone(child) })
 	if got := query(t, server.DSN(), `SELECT count() FROM kept`); got != "1000" {
 		t.Errorf("%s rows after kill -9 of the parent, want 1000", got)
 	}
@@ -98,7 +130,7 @@ func TestAKilledParentTakesItsClickHouseWithItInTheMiddleOfAQuery(t *testing.T) 
 		return query(t, dsn, `SELECT count() FROM system.processes WHERE query LIKE '%sleepEachRow(1)%' AND query NOT LIKE '%processes%'`) == "1"
 	})
 	kill(t, parent)
-	await(t, "the end of clickhouse", func() bool { return errors.Is(syscall.Kill(child, 0), syscall.ESRCH) })
+	await(t, "the end of clickhouse", func() bool { return gone(child) })
 	if err := <-running; err == nil {
 		t.Error("the query ended well")
 	}

@@ -23,13 +23,12 @@ func main() {
 		fmt.Fprintln(os.Stderr, string(message))
 		os.Exit(7)
 	}
-	script := os.Args[len(os.Args)-1]
-	ready := regexp.MustCompile(`SELECT '([^']+)'`).FindStringSubmatch(script)
+	ready := regexp.MustCompile(`concat\('([^']*)', '([^']*)'\)`).FindStringSubmatch(strings.Join(os.Args, " "))
 	started := fmt.Sprintf("%d %d\n%s\n", os.Getpid(), os.Getppid(), strings.Join(os.Args[1:], "\n"))
 	if err := os.WriteFile(beside("started"), []byte(started), 0o600); err != nil {
 		os.Exit(1)
 	}
-	fmt.Println(ready[1])
+	fmt.Println(ready[1] + ready[2])
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	if err := os.WriteFile(beside("ended"), nil, 0o600); err != nil {
 		os.Exit(1)
