@@ -1,0 +1,108 @@
+package scoring
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/go-json-experiment/json"
+
+	"vaglio"
+	"vaglio/models"
+)
+
+// Inputs is what a decision was made from, kept beside it: enough to explain it for ever and to take it again.
+type Inputs struct {
+	Moment        vaglio.Instant        `json:"moment"`
+	Entities      vaglio.Fields         `json:"entities"` // completed
+	Timelines     []TimelineInput       `json:"timelines"`
+	Model         *vaglio.ModelIdentity `json:"model"`
+	Features      []FeatureInput        `json:"features"`
+	LogOdds       *float64              `json:"log_odds"`
+	Base          *float64              `json:"base"` // log-odds before any feature is known
+	PolicyVersion string                `json:"policy_version"`
+	CapturedMinor *int64                `json:"captured"` // nil: unknown
+	GoneMinor     int64                 `json:"gone"`
+}
+
+// TimelineInput identifies the events that a decision saw of one entity.
+type TimelineInput struct {
+	Entity string `json:"entity"`
+	Events int    `json:"events"`
+	Hash   string `json:"hash"` // of the set of ids and moments of knowledge, in no order
+}
+
+// FeatureInput is one entry of the vector with what it contributed, in log-odds.
+type FeatureInput struct {
+	Name         string        `json:"name"`
+	Value        models.Number `json:"value"`
+	Contribution float64       `json:"contribution"`
+}
+
+func (d *decision) kept() *Inputs {
+	in := &d.inputs
+	*in = Inputs{Moment: d.moment, Entities: d.fact.Entities, PolicyVersion: d.engine.policy.Version, GoneMinor: d.exposure.gone,
+		Timelines: []TimelineInput{}, Features: []FeatureInput{}}
+	if d.exposure.known {
+		in.CapturedMinor = &d.exposure.captured
+	}
+	byName := func(a, b vaglio.Entity) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID)) }
+	for _, entity := range slices.SortedFunc(maps.Keys(d.timelines), byName) {
+		in.Timelines = append(in.Timelines, timelineInput(entity, d.timelines[entity]))
+	}
+	if a := d.assessment; a != nil {
+		in.Model, in.LogOdds, in.Base = d.out.Model, &a.logOdds, &a.base
+		for i, f := range d.bundle.Catalogue().Features() {
+			in.Features = append(in.Features, FeatureInput{f.Name, models.Number(d.vector[i]), a.contributions[i]})
+		}
+	}
+	return in
+}
+
+func timelineInput(entity vaglio.Entity, facts []vaglio.Fact) TimelineInput {
+	var sum uint64
+	for i := range facts {
+		sum += xxhash.Sum64String(facts[i].ID + "@" + strconv.FormatInt(int64(facts[i].KnownAt), 10))
+	}
+	return TimelineInput{entity.String(), len(facts), fmt.Sprintf("%016x", sum)}
+}
+
+// Explanation is a decision in numbers: base + all contributions = log-odds, up to AdditivityError.
+type Explanation struct {
+	DecisionID      string                `json:"decision_id"`
+	RequestID       string                `json:"request_id"`
+	Model           *vaglio.ModelIdentity `json:"model"`
+	LogOdds         *float64              `json:"log_odds"`
+	Base            *float64              `json:"base"`
+	Features        []FeatureInput        `json:"features"`
+	AdditivityError *float64              `json:"additivity_error"`
+	FeaturesAsOf    vaglio.Instant        `json:"features_as_of"`
+	Timelines       []TimelineInput       `json:"timelines"`
+}
+
+// Explanation reads a decision's numbers from what was stored with it; the model need not exist any more.
+func (e *Engine) Explanation(ctx context.Context, id string) (Explanation, error) {
+	stored, err := e.ledger.Decision(ctx, id)
+	if err != nil {
+		return Explanation{}, err
+	}
+	var in Inputs
+	if err := json.Unmarshal(stored.Inputs, &in); err != nil {
+		return Explanation{}, fmt.Errorf("read the inputs of decision %s: %w", stored.DecisionID, err)
+	}
+	x := Explanation{DecisionID: stored.DecisionID, RequestID: stored.RequestID, Model: in.Model, LogOdds: in.LogOdds, Base: in.Base,
+		Features: in.Features, FeaturesAsOf: in.Moment, Timelines: in.Timelines}
+	if in.LogOdds != nil && in.Base != nil {
+		contributions := make([]float64, len(in.Features))
+		for i := range in.Features {
+			contributions[i] = in.Features[i].Contribution
+		}
+		off := additivityError(*in.LogOdds, *in.Base, contributions)
+		x.AdditivityError = &off
+	}
+	return x, nil
+}

@@ -1,0 +1,135 @@
+package scoring
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+
+	"vaglio"
+	"vaglio/features"
+	"vaglio/models"
+)
+
+// What matters: a reason's contribution is at least minContribution of log-odds (it moves odds by a tenth), at most
+// maxReasons are told, each with its strongest features and the newest events behind them.
+const (
+	minContribution = 0.1
+	maxReasons      = 6
+	maxFeatures     = 4
+	maxEvidence     = 5
+)
+
+// reasons groups the contributions by reason code, the strongest first.
+func (d *decision) reasons(lang string) []vaglio.Reason {
+	catalogue := d.bundle.Catalogue()
+	members := map[string][]int{}
+	for i, f := range catalogue.Features() {
+		if f.Reason != "" {
+			members[f.Reason] = append(members[f.Reason], i)
+		}
+	}
+	var reasons []vaglio.Reason
+	for _, code := range slices.Sorted(maps.Keys(members)) {
+		total := 0.0
+		for _, i := range members[code] {
+			total += d.assessment.contributions[i]
+		}
+		if math.Abs(total) < minContribution {
+			continue
+		}
+		reasons = append(reasons, d.reason(code, total, members[code], lang))
+	}
+	slices.SortStableFunc(reasons, func(a, b vaglio.Reason) int {
+		return cmp.Compare(math.Abs(b.Contribution), math.Abs(a.Contribution))
+	})
+	return reasons[:min(len(reasons), maxReasons)]
+}
+
+func (d *decision) reason(code string, total float64, members []int, lang string) vaglio.Reason {
+	catalogue := d.bundle.Catalogue()
+	reason := vaglio.Reason{Code: code, Direction: "raises", Contribution: total, Features: []vaglio.ReasonFeature{},
+		Text: catalogue.ReviewerText(code, lang, d.vector, d.engine.history.BaseCurrency(), d.request.Currency)}
+	if total < 0 {
+		reason.Direction = "lowers"
+	}
+	strongest := slices.Clone(members)
+	slices.SortStableFunc(strongest, func(a, b int) int {
+		return cmp.Compare(math.Abs(d.assessment.contributions[b]), math.Abs(d.assessment.contributions[a]))
+	})
+	for _, i := range strongest[:min(len(strongest), maxFeatures)] {
+		if d.assessment.contributions[i] == 0 {
+			continue
+		}
+		f := &catalogue.Features()[i]
+		reason.Features = append(reason.Features, vaglio.ReasonFeature{Name: f.Name, Value: shown(f, d.vector[i]), Usual: d.usual(i)})
+		if len(reason.Evidence) < maxEvidence {
+			for _, id := range catalogue.Evidence(i, &d.fact, d.states, maxEvidence) {
+				if !slices.Contains(reason.Evidence, id) && len(reason.Evidence) < maxEvidence {
+					reason.Evidence = append(reason.Evidence, id)
+				}
+			}
+		}
+	}
+	return reason
+}
+
+// usual is the population's median at training time, nil where the model has none.
+func (d *decision) usual(feature int) any {
+	f := &d.bundle.Catalogue().Features()[feature]
+	population := d.bundle.Manifest().Population
+	i := slices.IndexFunc(population, func(q models.FeatureQuantiles) bool { return q.Name == f.Name })
+	if i < 0 {
+		return nil
+	}
+	return shown(f, population[i].Q50)
+}
+
+// shown is a feature's value for JSON: a number, a category's name, or nil when it is missing.
+func shown(f *features.Feature, value float64) any {
+	switch {
+	case f.Categorical:
+		if name := f.Category(value); name != "" {
+			return name
+		}
+		return nil
+	case math.IsNaN(value), math.IsInf(value, 0):
+		return nil
+	default:
+		return value
+	}
+}
+
+// ruleReasons are the reasons that rules give, whatever the model says of them.
+func (d *decision) ruleReasons(lang string) []vaglio.Reason {
+	reasons := []vaglio.Reason{}
+	for _, hit := range d.out.Rules {
+		if code := reasonOfRule[hit.Name]; code != "" {
+			reasons = append(reasons, vaglio.Reason{Code: code, Direction: "raises", Features: []vaglio.ReasonFeature{}, Text: ruleTexts[code][lang]})
+		}
+	}
+	return reasons
+}
+
+var ruleTexts = map[string]map[string]string{
+	"PAYMENT_UNKNOWN": {"en": "The captured amount of the payment is not known", "it": "L'importo incassato del pagamento non è noto"},
+	"OVER_CAPTURED":   {"en": "The amount exceeds what is left of the payment", "it": "L'importo supera quanto resta del pagamento"},
+}
+
+// tellCustomer writes what the customer may read: at most two reasons, and only such as raise the risk.
+func (d *decision) tellCustomer(lang string) {
+	if d.out.Verdict == vaglio.Approve {
+		return
+	}
+	catalogue := features.Default()
+	if d.bundle != nil {
+		catalogue = d.bundle.Catalogue()
+	}
+	told := 0
+	for i := range d.out.Reasons {
+		if r := &d.out.Reasons[i]; r.Direction == "raises" && told < 2 {
+			r.CustomerText = catalogue.CustomerText(r.Code, lang, d.out.Verdict)
+			told++
+		}
+	}
+}

@@ -1,0 +1,423 @@
+// Package scoring decides requests. [Engine.Decide] is the way of a request: what is known of its entities, the vector,
+// the model's probability with exact contributions, the policy, and the ledger that records it all once. policy.go holds
+// what becomes of a probability, exposure.go what may still leave a payment, reasons.go the words, inputs.go what is kept
+// for explanations and replay.
+package scoring
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/oklog/ulid/v2"
+
+	"vaglio"
+	"vaglio/features"
+	"vaglio/history"
+	"vaglio/ledger"
+	"vaglio/models"
+)
+
+// Reasons for which a decision is degraded: it was taken without what it should have rested on, and is a review.
+const (
+	DegradedHistory    = "history_unavailable"
+	DegradedModel      = "model_unavailable"
+	DegradedAdditivity = "contributions_disagree" // our reading of the model differs from the scorer's
+)
+
+// maxAdditivityError is how far base + contributions may be from the model's log-odds.
+const maxAdditivityError = 1e-9
+
+// clockTolerance is how far requested_at may be off before it warns, and how far ahead it may be at all.
+const clockTolerance = 5 * vaglio.Minute
+
+// Options of an engine. History and Ledger are required.
+type Options struct {
+	History *history.Store
+	Ledger  *ledger.Ledger
+	Policy  Policy
+	Now     func() time.Time // nil: time.Now
+	Budget  time.Duration    // for reading history; 0: 2 s
+	Logger  *slog.Logger     // nil: slog.Default()
+}
+
+// Engine decides. Its methods may be called from any number of goroutines.
+type Engine struct {
+	history *history.Store
+	ledger  *ledger.Ledger
+	policy  Policy
+	now     func() time.Time
+	budget  time.Duration
+	log     *slog.Logger
+	model   atomic.Pointer[models.Bundle]
+}
+
+// New builds an engine without a model: until [Engine.UseModel] every decision is a degraded review.
+func New(o Options) *Engine {
+	e := &Engine{history: o.History, ledger: o.Ledger, policy: o.Policy, now: o.Now, budget: o.Budget, log: o.Logger}
+	if e.now == nil {
+		e.now = time.Now
+	}
+	if e.budget == 0 {
+		e.budget = 2 * time.Second
+	}
+	if e.log == nil {
+		e.log = slog.Default()
+	}
+	return e
+}
+
+// UseModel makes later decisions use a model; those under way keep theirs. A model trained on money of another currency
+// than history's is refused.
+func (e *Engine) UseModel(b *models.Bundle) error {
+	if trained, base := b.Manifest().BaseCurrency, e.history.BaseCurrency(); trained != base {
+		return fmt.Errorf("model %s was trained on amounts in %s, history keeps %s", b.Manifest().Version, trained, base)
+	}
+	e.model.Store(b)
+	return nil
+}
+
+// Model is the model in use, nil without one.
+func (e *Engine) Model() *models.Bundle { return e.model.Load() }
+
+// DecideOptions vary one decision.
+type DecideOptions struct {
+	DryRun   bool           // records nothing
+	AsOf     vaglio.Instant // of a dry run: decide with what was known then; 0: now
+	Language string         // of the texts, unless the request names one; "" is the first of vaglio.Languages
+}
+
+// Answer is a decision as the ledger keeps it.
+type Answer struct {
+	Body     []byte // JSON of a vaglio.Decision
+	Verdict  vaglio.Verdict
+	Degraded bool
+	Repeated bool // it had been decided before
+}
+
+// Decide answers a request: once recorded, the same request gets the same bytes for ever. Errors are a [vaglio.Invalid],
+// [ledger.ErrConflict], [ledger.ErrOutboxFull], and whatever keeps the ledger from recording; a history or model that
+// can't be had is no error but a degraded review.
+func (e *Engine) Decide(ctx context.Context, r *vaglio.Request, o DecideOptions) (Answer, error) {
+	started := e.now()
+	d := decision{engine: e, request: r, options: o, started: started, moment: vaglio.InstantOf(started), bundle: e.model.Load()}
+	if o.DryRun && o.AsOf != 0 {
+		d.moment = o.AsOf
+	}
+	if err := d.checkClock(vaglio.InstantOf(started)); err != nil {
+		return Answer{}, err
+	}
+	body, err := json.Marshal(r)
+	if err != nil {
+		return Answer{}, fmt.Errorf("encode request %s: %w", r.ID, err)
+	}
+	claim := ledger.Claim{RequestID: r.ID, Digest: r.Digest(), Body: body}
+	if !o.DryRun {
+		if stored, found, err := e.ledger.Lookup(ctx, claim); err != nil || found {
+			return repeated(stored, err)
+		}
+	}
+	if err := d.assess(ctx); err != nil {
+		return Answer{}, err
+	}
+	if o.DryRun {
+		entry, err := d.conclude(0)
+		return Answer{Body: entry.Response, Verdict: d.out.Verdict, Degraded: d.out.Degraded}, err
+	}
+	response, again, err := e.ledger.Record(ctx, claim, d.exposure.payment(r), d.conclude)
+	if err != nil || again {
+		return repeated(response, err)
+	}
+	return Answer{Body: response, Verdict: d.out.Verdict, Degraded: d.out.Degraded}, nil
+}
+
+func repeated(body []byte, err error) (Answer, error) {
+	if err != nil {
+		return Answer{}, err
+	}
+	return Answer{Body: body, Repeated: true}, nil
+}
+
+// decision is one request on its way.
+type decision struct {
+	engine  *Engine
+	request *vaglio.Request
+	options DecideOptions
+	started time.Time
+	moment  vaglio.Instant // what is known at it counts
+	bundle  *models.Bundle
+
+	fact       vaglio.Fact // the request as history will keep it, completed
+	timelines  map[vaglio.Entity][]vaglio.Fact
+	states     features.States
+	vector     []float64
+	inputs     Inputs
+	assessment *assessment // nil without a model's answer
+	exposure   exposure
+	out        vaglio.Decision
+}
+
+// assessment is what a model says.
+type assessment struct {
+	logOdds, base, probability, riskScore float64
+	contributions                         []float64
+}
+
+func (d *decision) checkClock(now vaglio.Instant) error {
+	d.out.Warnings = []string{}
+	off := d.request.RequestedAt - now
+	switch {
+	case d.request.RequestedAt == 0 || d.options.AsOf != 0:
+	case off > clockTolerance:
+		return vaglio.Invalid{{Pointer: "/requested_at", Detail: "is more than 5 minutes ahead of the server's clock"}}
+	case off < -clockTolerance:
+		d.out.Warnings = append(d.out.Warnings, "requested_at_differs")
+	}
+	return nil
+}
+
+func (d *decision) degrade(reason string, err error) {
+	d.out.Degraded = true
+	d.out.DegradedReasons = append(d.out.DegradedReasons, reason)
+	d.engine.log.Error("decision is degraded", "request_id", d.request.ID, "reason", reason, "error", err)
+}
+
+// assess does all that needs no transaction.
+func (d *decision) assess(ctx context.Context) error {
+	d.out.DegradedReasons = []string{}
+	lap := stopwatch(d.engine.now)
+	fact, err := d.engine.history.Prepare(d.request.Event(d.moment), d.moment)
+	if err != nil {
+		return err
+	}
+	d.fact = fact
+	err = d.readHistory(ctx)
+	d.out.LatencyMS.History = lap()
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		d.degrade(DegradedHistory, err)
+		return nil
+	case d.bundle == nil:
+		d.degrade(DegradedModel, errors.New("no model is loaded"))
+		return nil
+	}
+	d.computeFeatures()
+	d.out.LatencyMS.Features = lap()
+	a := assessment{contributions: make([]float64, len(d.vector))}
+	if a.logOdds, err = d.bundle.LogOdds(d.vector); err != nil {
+		d.degrade(DegradedModel, err)
+		return nil
+	}
+	a.probability = d.bundle.Probability(a.logOdds)
+	a.riskScore = d.bundle.RiskScore(a.probability)
+	d.out.LatencyMS.Model = lap()
+	a.base, err = d.bundle.Contributions(a.contributions, d.vector)
+	if err == nil {
+		if off := additivityError(a.logOdds, a.base, a.contributions); !(off <= maxAdditivityError) {
+			err = fmt.Errorf("the contributions are off by %g", off)
+		}
+	}
+	d.out.LatencyMS.Explain = lap()
+	if err != nil {
+		d.degrade(DegradedAdditivity, err)
+		return nil
+	}
+	d.assessment = &a
+	return nil
+}
+
+// additivityError is how far base + contributions are from the scorer's log-odds.
+func additivityError(logOdds, base float64, contributions []float64) float64 {
+	total := base
+	for _, phi := range contributions {
+		total += phi
+	}
+	return math.Abs(total - logOdds)
+}
+
+// stopwatch returns the milliseconds since it was last asked, to the microsecond.
+func stopwatch(now func() time.Time) func() float64 {
+	last := now()
+	return func() float64 {
+		t := now()
+		lap := milliseconds(t.Sub(last))
+		last = t
+		return lap
+	}
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// readHistory completes the request and reads the timelines of its entities. The outbox is read before ClickHouse: an
+// event on its way from one to the other is then in at least one of them.
+func (d *decision) readHistory(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, d.engine.budget)
+	defer cancel()
+	catalogue := features.Default()
+	if d.bundle != nil {
+		catalogue = d.bundle.Catalogue()
+	}
+	if err := d.engine.history.Complete(ctx, &d.fact); err != nil {
+		return err
+	}
+	wanted := catalogue.Timelines(&d.fact)
+	kinds := slices.Clone(exposureKinds)
+	for _, kind := range catalogue.EntityKinds() {
+		kinds = append(kinds, catalogue.EventKinds(kind)...)
+	}
+	if payment, ok := paymentOf(&d.fact); ok && !slices.Contains(wanted, payment) {
+		wanted = append(wanted, payment)
+	}
+	slices.Sort(kinds)
+	waiting, err := d.engine.ledger.Undelivered(ctx, wanted, d.moment)
+	if err != nil {
+		return err
+	}
+	if d.timelines, err = d.engine.history.Timelines(ctx, wanted, slices.Compact(kinds), d.moment); err != nil {
+		return err
+	}
+	d.join(waiting, wanted)
+	d.exposure = exposureOf(d.request, d.timelines, &d.fact)
+	return nil
+}
+
+// join adds facts that wait for delivery to the timelines that they enter, unless they have arrived.
+func (d *decision) join(waiting []vaglio.Fact, wanted []vaglio.Entity) {
+	for _, f := range waiting {
+		for _, entity := range f.Timelines() {
+			arrived := func(known vaglio.Fact) bool { return known.ID == f.ID }
+			if !slices.Contains(wanted, entity) || slices.ContainsFunc(d.timelines[entity], arrived) {
+				continue
+			}
+			if d.timelines == nil {
+				d.timelines = map[vaglio.Entity][]vaglio.Fact{}
+			}
+			d.timelines[entity] = append(d.timelines[entity], f)
+		}
+	}
+}
+
+func (d *decision) computeFeatures() {
+	catalogue := d.bundle.Catalogue()
+	d.vector = make([]float64, len(catalogue.Features()))
+	d.states = d.buildStates()
+	catalogue.Vector(d.vector, &d.fact, d.states)
+}
+
+func (d *decision) buildStates() features.States {
+	catalogue := d.bundle.Catalogue()
+	states := make(map[vaglio.Entity]*features.State, len(d.timelines))
+	for entity, facts := range d.timelines {
+		state := catalogue.NewState(entity.Kind)
+		if state == nil {
+			continue
+		}
+		for i := range facts {
+			state.Add(&facts[i])
+		}
+		states[entity] = state
+	}
+	return func(entity vaglio.Entity) *features.State { return states[entity] }
+}
+
+// conclude makes the decision, given what other approvals of the payment reserve at this very moment.
+func (d *decision) conclude(reservedMinor int64) (ledger.Entry, error) {
+	r, out := d.request, &d.out
+	decidedAt := vaglio.InstantOf(d.engine.now())
+	out.ID = "dec_" + strings.ToLower(ulid.Make().String())
+	out.RequestID, out.DryRun = r.ID, d.options.DryRun
+	out.FeaturesAsOf, out.DecidedAt = d.moment, decidedAt
+	out.PolicyVersion = d.engine.policy.Version
+	out.Reversibility = reversibility(r, d.moment)
+	out.Rules, out.RequiredActions = []vaglio.RuleHit{}, []string{}
+	out.RiskLevel = vaglio.RiskNotAssessed
+	lang := d.language()
+	var reasons []vaglio.Reason
+	if a := d.assessment; a != nil {
+		identity := d.bundle.Identity()
+		out.Model = &identity
+		out.FraudProbability, out.RiskScore, out.RiskLevel = &a.probability, &a.riskScore, riskLevel(a.riskScore)
+		out.ExpectedLoss = &vaglio.Money{Amount: int64(math.Round(a.probability * float64(r.Amount))), Currency: r.Currency}
+		reasons = d.reasons(lang)
+	}
+	d.engine.policy.apply(d, reservedMinor)
+	out.Reasons = append(d.ruleReasons(lang), reasons...)
+	d.tellCustomer(lang)
+	switch out.Verdict {
+	case vaglio.Approve:
+		out.ApprovedAmount = r.Amount
+		out.ValidUntil = decidedAt + d.engine.policy.validFor()
+	case vaglio.Review:
+		out.ReviewDueAt = decidedAt + d.engine.policy.reviewWithin()
+	}
+	took := milliseconds(d.engine.now().Sub(d.started))
+	l := &out.LatencyMS
+	l.Total, l.Store = took, math.Max(0, math.Round((took-l.History-l.Features-l.Model-l.Explain)*1000)/1000)
+	response, err := json.Marshal(out)
+	if err != nil {
+		return ledger.Entry{}, fmt.Errorf("encode the decision of request %s: %w", r.ID, err)
+	}
+	inputs, err := json.Marshal(d.kept())
+	if err != nil {
+		return ledger.Entry{}, fmt.Errorf("encode the inputs of request %s: %w", r.ID, err)
+	}
+	return ledger.Entry{DecisionID: out.ID, Response: response, Inputs: inputs, Customer: r.Entities.Get(vaglio.EntityCustomer),
+		Reserve: out.ApprovedAmount, ValidUntil: out.ValidUntil, DecidedAt: decidedAt, Event: d.fact}, nil
+}
+
+func (d *decision) language() string {
+	for _, lang := range []string{d.request.Language, d.options.Language} {
+		if slices.Contains(vaglio.Languages, lang) {
+			return lang
+		}
+	}
+	return vaglio.Languages[0]
+}
+
+func riskLevel(score float64) string {
+	switch {
+	case score >= 95:
+		return vaglio.RiskHigh
+	case score >= 80:
+		return vaglio.RiskElevated
+	case score >= 0:
+		return vaglio.RiskLow
+	default:
+		return vaglio.RiskNotAssessed
+	}
+}
+
+// Decision returns a stored decision by its id or its request's; [ledger.ErrNotFound] if there is none.
+func (e *Engine) Decision(ctx context.Context, id string) ([]byte, error) {
+	stored, err := e.ledger.Decision(ctx, id)
+	return stored.Response, err
+}
+
+// Store takes events into history. All of them are stored when it returns without an error.
+func (e *Engine) Store(ctx context.Context, events []vaglio.Event) ([]vaglio.Outcome, error) {
+	return e.history.Insert(ctx, events)
+}
+
+// Ready is nil when decisions can be taken in full: history answers, the ledger answers, a model is loaded.
+func (e *Engine) Ready(ctx context.Context) error {
+	var failures []error
+	if err := e.history.Ping(ctx); err != nil {
+		failures = append(failures, fmt.Errorf("history: %w", err))
+	}
+	if _, err := e.ledger.Backlog(ctx); err != nil {
+		failures = append(failures, fmt.Errorf("ledger: %w", err))
+	}
+	if e.model.Load() == nil {
+		failures = append(failures, errors.New("model: none is loaded"))
+	}
+	return errors.Join(failures...)
+}
