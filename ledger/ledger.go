@@ -88,8 +88,8 @@ func Open(ctx context.Context, dsn string, o Options) (*Ledger, error) {
 	return l, nil
 }
 
-// Close waits for the calls of Record under way, which all get their answer, and closes the database. Calls that come
-// later get ErrClosed. Closing twice is fine.
+// Close waits for the calls of Record under way, which all get their answer, and closes the database. Later calls of
+// Record, and Relay, get ErrClosed. Closing twice is fine.
 func (l *Ledger) Close() error {
 	l.once.Do(func() {
 		l.entry.Lock()
@@ -113,12 +113,19 @@ func (l *Ledger) closeDatabases() error {
 func (l *Ledger) enter() error {
 	l.entry.RLock()
 	defer l.entry.RUnlock()
+	if l.isClosed() {
+		return ErrClosed
+	}
+	l.calls.Add(1)
+	return nil
+}
+
+func (l *Ledger) isClosed() bool {
 	select {
 	case <-l.closed:
-		return ErrClosed
+		return true
 	default:
-		l.calls.Add(1)
-		return nil
+		return false
 	}
 }
 

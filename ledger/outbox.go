@@ -28,8 +28,8 @@ type factRow struct {
 	Kind       string        `json:"kind"`
 	OccurredAt int64         `json:"occurred_at"`
 	ObservedAt int64         `json:"observed_at"`
-	Entities   vaglio.Fields `json:"entities,omitzero"`
-	Attributes vaglio.Fields `json:"attributes,omitzero"`
+	Entities   vaglio.Fields `json:"entities,omitempty"`
+	Attributes vaglio.Fields `json:"attributes,omitempty"`
 	Amount     int64         `json:"amount"`
 	Currency   string        `json:"currency"`
 	KnownAt    int64         `json:"known_at"`
@@ -184,6 +184,8 @@ func (l *Ledger) Relay(ctx context.Context, every time.Duration, deliver func(co
 		switch {
 		case ctx.Err() != nil:
 			return nil
+		case l.isClosed():
+			return ErrClosed
 		case err != nil:
 			if backoff == 0 {
 				l.log.Error("delivery to history stopped", "error", err)

@@ -62,7 +62,10 @@ func roundTrip(t *testing.T, open opener) {
 	l := open(ledger.Options{})
 	text := rapid.StringN(0, 20, -1)
 	fields := rapid.Custom(func(t *rapid.T) vaglio.Fields {
-		return vaglio.FieldsOf(rapid.SliceOfN(text, 6, 6).Draw(t, "fields")...)
+		if fs := vaglio.FieldsOf(rapid.SliceOfN(text, 6, 6).Draw(t, "fields")...); len(fs) > 0 {
+			return fs
+		}
+		return nil // no fields are nil fields once they were stored
 	})
 	n := 0
 	rapid.Check(t, func(rt *rapid.T) {
@@ -131,10 +134,10 @@ func undelivered(t *testing.T, open opener) {
 func relaying(t *testing.T, open opener) {
 	l := open(ledger.Options{})
 	var calls sync.WaitGroup
-	for i := range 25 {
+	for i := range 90 {
 		calls.Go(func() {
-			for k := range 90 {
-				record(t, l, request(fmt.Sprintf("rr_%d_%02d", i, k), "c", "p"))
+			for k := range 25 {
+				record(t, l, request(fmt.Sprintf("rr_%d_%02d", i, k), "c", fmt.Sprint("p_", i)))
 			}
 		})
 	}
@@ -173,6 +176,10 @@ func relaying(t *testing.T, open opener) {
 	}
 	stop()
 	must(t, <-ended)
+	must(t, l.Close())
+	if err := l.Relay(t.Context(), time.Hour, nil); !errors.Is(err, ledger.ErrClosed) {
+		t.Error(err)
+	}
 }
 
 // repeating runs on a clock of its own: the pauses take no time.
