@@ -16,20 +16,9 @@ import (
 	"vaglio"
 )
 
-// Outcome is what became of one event in the sink.
-type Outcome uint8
-
-// The outcomes. The zero value is none of them, so that a sink which forgets one is noticed.
-const (
-	_        Outcome = iota
-	Stored           // new
-	Repeated         // the same event was there already
-	Conflict         // another event is stored under this id; this one was refused
-)
-
-// Sink stores a batch and answers with one outcome per event, in order. It is called by one goroutine at a time, with
-// at most [MaxBatch] events, and must not keep the slice. After an error the import ends.
-type Sink = func(ctx context.Context, events []vaglio.Event) ([]Outcome, error)
+// Sink stores a batch and answers with one outcome per event, in order, as history.Store.Import does. It is called by
+// one goroutine at a time, with at most [MaxBatch] events, and must not keep the slice. After an error the import ends.
+type Sink = func(ctx context.Context, events []vaglio.Event) ([]vaglio.Outcome, error)
 
 // Sizes of batches: what completes itself from earlier events (see [Files]) comes in larger ones.
 const (
@@ -245,11 +234,11 @@ func (im *importer) flush(ctx context.Context) error {
 	var conflict error
 	for i, outcome := range outcomes {
 		switch outcome {
-		case Stored:
+		case vaglio.Stored:
 			im.report.Stored++
-		case Repeated:
+		case vaglio.Repeated:
 			im.report.Repeated++
-		case Conflict:
+		case vaglio.Conflicting:
 			im.report.Conflicts++
 			if err := im.conflict(b.places[i], &b.events[i]); err != nil && conflict == nil {
 				conflict = err // after the whole batch is counted: it is stored

@@ -157,10 +157,11 @@ func readNDJSON(lines *lineReader, emit func(*chunk) bool) error {
 		c.spans = append(c.spans, span{from, len(c.text), lines.line, tooLong})
 		c.lineCount++
 		if len(c.spans) >= chunkLines || len(c.text) >= chunkBytes {
-			if !emit(c) {
+			full := c // from emit on the decoders'
+			c = &chunk{text: make([]byte, 0, len(full.text)+len(full.text)/8), spans: make([]span, 0, len(full.spans))}
+			if !emit(full) {
 				return nil
 			}
-			c = &chunk{text: make([]byte, 0, len(c.text)+len(c.text)/8), spans: make([]span, 0, len(c.spans))}
 		}
 	}
 }

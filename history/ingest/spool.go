@@ -50,7 +50,7 @@ func (s *spool) add(at place, ev *vaglio.Event) error {
 	return nil
 }
 
-// each reads the events back in order; size is what one took in the spool.
+// each reads the events back in order; size is the bytes that one took in the spool.
 func (s *spool) each(f func(at place, ev vaglio.Event, size int) error) error {
 	var spooled io.Reader = &s.buffer
 	if s.file != nil {
@@ -79,7 +79,7 @@ func (s *spool) each(f func(at place, ev vaglio.Event, size int) error) error {
 		if err := errors.Join(errs[:]...); err != nil {
 			return fmt.Errorf("read spooled event %d: %w", lines.line, err)
 		}
-		if err := f(at, ev, len(line)); err != nil {
+		if err := f(at, ev, len(line)+1); err != nil {
 			return err
 		}
 	}
