@@ -22,11 +22,11 @@ import (
 type Manifest struct {
 	Name        string             `json:"name"`
 	Version     string             `json:"version"` // a-z, 0-9, ".", "_" and "-": see checkName
-	CreatedAt   vaglio.Instant     `json:"created_at"`
+	CreatedAt   vaglio.Instant     `json:"created_at,omitzero"`
 	Files       map[string]string  `json:"files"` // SHA-256 in hexadecimal, by name; Write fills it in
-	Training    Window             `json:"training"`
-	Calibration Window             `json:"calibration"` // the requests behind the risk score
-	Test        Window             `json:"test"`
+	Training    Window             `json:"training,omitzero"`
+	Calibration Window             `json:"calibration,omitzero"` // the requests behind the risk score
+	Test        Window             `json:"test,omitzero"`
 	Metrics     map[string]float64 `json:"metrics"`
 	Parameters  map[string]string  `json:"parameters"`
 	Libraries   map[string]string  `json:"libraries"`
@@ -36,10 +36,10 @@ type Manifest struct {
 	BaseCurrency string             `json:"base_currency"`
 }
 
-// Window is a set of requests: those of [From, Until).
+// Window is a set of requests: those of [From, Until). An instant of 0 is not given.
 type Window struct {
-	From      vaglio.Instant `json:"from"`
-	Until     vaglio.Instant `json:"until"`
+	From      vaglio.Instant `json:"from,omitzero"`
+	Until     vaglio.Instant `json:"until,omitzero"`
 	Rows      int            `json:"rows"`
 	Positives int            `json:"positives"` // labelled as fraud
 }

@@ -65,7 +65,8 @@ func FitPlatt(logOdds []float64, fraud []bool, weight []float64) (Calibration, e
 	}
 	slope, intercept := 0.0, math.Log((positive+1)/(negative+1))
 	current := loss(slope, intercept)
-	const ridge, smallestStep, tolerance = 1e-12, 1e-10, 1e-9
+	const ridge, smallestStep = 1e-12, 1e-10
+	tolerance := 1e-10 * (positive + negative)
 	for range 100 {
 		h11, h22, h21, g1, g2 := ridge, ridge, 0.0, 0.0, 0.0
 		for i, f := range logOdds {

@@ -65,7 +65,6 @@ type reader struct {
 	line int
 }
 
-// lineError places an error.
 func (r *reader) errorf(format string, args ...any) error {
 	return fmt.Errorf("line %d: %w", r.line, fmt.Errorf(format, args...))
 }
@@ -96,7 +95,9 @@ func (r *reader) pairs(known map[string]bool, into map[string]pair) error {
 		}
 		key, value, ok := strings.Cut(line, "=")
 		switch _, twice := into[key]; {
-		case !ok:
+		case line == "average_output":
+			return r.errorf("average_output (a random forest) is not supported")
+		case !ok || strings.Contains(value, "="):
 			return r.errorf("%.40q is not key=value", line)
 		case !known[key]:
 			return r.errorf("unknown key %.40q", key)
@@ -127,7 +128,7 @@ func set(names string) map[string]bool {
 }
 
 var (
-	headerKeys = set("version num_class num_tree_per_iteration label_index max_feature_idx objective average_output feature_names " +
+	headerKeys = set("version num_class num_tree_per_iteration label_index max_feature_idx objective feature_names " +
 		"monotone_constraints feature_infos tree_sizes")
 	treeKeys = set("num_leaves num_cat split_feature split_gain threshold decision_type left_child right_child leaf_value leaf_weight " +
 		"leaf_count internal_value internal_weight internal_count cat_boundaries cat_threshold is_linear shrinkage")
@@ -188,9 +189,6 @@ func parseHeader(header map[string]pair) (*parsed, []int, error) {
 		if got := header[fixed[0]]; got.value != fixed[1] {
 			return nil, nil, got.errorf("%s=%.60s: only %s is supported", fixed[0], got.value, fixed[1])
 		}
-	}
-	if average, ok := header["average_output"]; ok {
-		return nil, nil, average.errorf("average_output (random forest) is not supported")
 	}
 	last, err := parseInt(header["max_feature_idx"], 1, maxFeatures-1)
 	if err != nil {

@@ -1,0 +1,186 @@
+package models_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"vaglio/models"
+)
+
+// What a mutated text may do is be refused, or score every row with a finite number.
+func TestMutatedModelsNeitherPanicNorHang(t *testing.T) {
+	good := train(t, "small").Model
+	x := odd(20, 1)
+	rng := rand.New(rand.NewPCG(1, 2))
+	refused := 0
+	const mutations = 5000
+	for range mutations {
+		text := mutate(rng, good)
+		began := time.Now()
+		if !survives(t, text, x) {
+			refused++
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Fatalf("a text of %d bytes took %v", len(text), took)
+		}
+	}
+	// Changed digits of a leaf or of the text behind the trees are for the hash and the golden rows to find.
+	if refused < mutations/4 {
+		t.Errorf("only %d of %d were refused", refused, mutations)
+	}
+}
+
+func TestAMutatedBundleIsRefused(t *testing.T) {
+	good := contents(t, "small", "v1")
+	rng := rand.New(rand.NewPCG(3, 4))
+	trees := bytes.Index(good.Model, []byte("end of trees"))
+	dir := t.TempDir()
+	accepted := 0
+	for i := range 200 {
+		c := good
+		c.Model = mutate(rng, good.Model[:trees])
+		c.Model = append(c.Model, good.Model[trees:]...)
+		if models.Write(fmt.Sprintf("%s/v%d", dir, i), c) == nil {
+			accepted++
+		}
+	}
+	// The golden rows can't tell a changed training count of a leaf that adds up, an importance or an internal value.
+	if accepted > 80 {
+		t.Errorf("%d of 200 mutated models went into bundles", accepted)
+	}
+}
+
+// Each row is one line of a real model spoiled, and what the refusal must say.
+func TestWhatLeavesWouldMisreadIsRefusedByLine(t *testing.T) {
+	good := string(train(t, "small").Model)
+	refused := func(want, old, replacement string) {
+		t.Helper()
+		at := strings.Index(good, old)
+		if at < 0 {
+			t.Fatalf("the model has no %q", old)
+		}
+		end := at + strings.IndexByte(good[at:]+"\n", '\n')
+		if strings.HasSuffix(old, "\n") {
+			end = at + len(old)
+		}
+		_, err := models.ReadModel([]byte(good[:at] + replacement + good[end:]))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.40q: got %v, want an error with %q", replacement, err, want)
+		}
+	}
+	refused(`line 1: want "tree"`, "tree", "forest")
+	refused(`line 2: version "v5"`, "version=", "version=v5")
+	refused("line 3: num_class=2", "num_class=", "num_class=2")
+	refused("line 4: num_tree_per_iteration=3", "num_tree_per_iteration=", "num_tree_per_iteration=3")
+	refused("is no integer from 1 to 4095", "max_feature_idx=", "max_feature_idx=0")
+	refused("is no integer from 1 to 4095", "max_feature_idx=", "max_feature_idx=1000000000")
+	refused("want 9 feature_names", "max_feature_idx=", "max_feature_idx=8")
+	refused("objective=binary sigmoid:2", "objective=", "objective=binary sigmoid:2")
+	refused("objective=regression", "objective=", "objective=regression")
+	refused("line 7: average_output (a random forest)", "objective=", "average_output\nobjective=binary sigmoid:1")
+	refused("is not key=value", "label_index=", "label_index")
+	refused("feature amount is named twice", "feature_names=", "feature_names=amount amount share age reason merchant hour gap flag noise")
+	refused("is not key=value", "feature_names=", "feature_names=a=b count share age reason merchant hour gap flag noise")
+	refused(`feature name "a-b"`, "feature_names=", "feature_names=a-b count share age reason merchant hour gap flag noise")
+	refused(`feature name ""`, "feature_names=", "feature_names=  count share age reason merchant hour gap flag")
+	refused("version is given twice", "num_class=", "num_class=1\nversion=v3")
+	refused("unknown key", "num_class=", "num_class=1\nnum_klass=1")
+	refused("byte 0x0d", "num_class=", "num_class=1\r")
+	refused("tree_sizes: line", "tree_sizes=", "tree_sizes=1 2 x")
+	refused("tree_sizes says 1", "tree_sizes=", "tree_sizes=1 1 1 1 1")
+	refused("want Tree=0", "Tree=0", "Tree=1")
+	refused("is no integer from 1 to 65536", "num_leaves=", "num_leaves=1000000000")
+	refused("want 65536 values of leaf_value", "num_leaves=", "num_leaves=65536")
+	refused("5 values instead of 6", "split_feature=", "split_feature=0 0 0 0 0")
+	refused(`value 0, "10"`, "split_feature=", "split_feature=10 0 0 0 0 0")
+	refused(`value 2, "nan"`, "threshold=", "threshold=0 0 nan 0 0 0")
+	refused(`value 2, "-inf"`, "threshold=", "threshold=0 0 -inf 0 0 0")
+	refused(`value 2, "0x1p2"`, "threshold=", "threshold=0 0 0x1p2 0 0 0")
+	refused(`value 1, "12"`, "decision_type=", "decision_type=2 12 2 2 2 2")
+	refused(`value 1, "16"`, "decision_type=", "decision_type=2 16 2 2 2 2")
+	refused("there is no set of categories", "decision_type=", "decision_type=1 1 1 1 1 1")
+	refused("earlier node 0 as its child", "left_child=", "left_child=0 -1 -2 -3 -4 -5")
+	refused(`value 0, "6"`, "left_child=", "left_child=6 -1 -2 -3 -4 -5")
+	refused(`value 0, "-8"`, "left_child=", "left_child=-8 -1 -2 -3 -4 -5")
+	refused("leaf_value: line", "leaf_value=", "leaf_value=inf 0 0 0 0 0 0")
+	refused("leaf_value: line", "leaf_value=", "leaf_value=nan 0 0 0 0 0 0")
+	refused("leaf_value: line", "leaf_value=", "leaf_value=1e999 0 0 0 0 0 0")
+	refused("training rows", "leaf_count=", "leaf_count=1 1 1 1 1 1 1")
+	refused(`value 0, "-1"`, "leaf_count=", "leaf_count=-1 1 1 1 1 1 1")
+	refused("linear trees", "is_linear=", "is_linear=1")
+	refused(`want "end of trees"`, "end of trees", "end of threes")
+	refused("tree_sizes says", "end of trees", "")
+}
+
+func FuzzReadModel(f *testing.F) {
+	good := train(f, "small").Model
+	f.Add([]byte(good))
+	rng := rand.New(rand.NewPCG(5, 6))
+	for range 20 {
+		f.Add(mutate(rng, good))
+	}
+	x := odd(20, 1)
+	f.Fuzz(func(t *testing.T, text []byte) { survives(t, text, x) })
+}
+
+// survives reports whether a text was accepted; accepted, it must score and, where it scores, explain.
+func survives(t *testing.T, text []byte, x []float64) bool {
+	t.Helper()
+	m, err := models.ReadModel(text)
+	if err != nil {
+		if strings.Contains(err.Error(), "by leaves") {
+			t.Errorf("leaves refused what our reader took: %v", err)
+		}
+		return false
+	}
+	phi := make([]float64, len(m.Names()))
+	for ; len(x) >= len(phi); x = x[len(phi):] {
+		if _, err := m.LogOdds(x[:len(phi)]); err != nil {
+			// Finite leaves may add up to an infinity.
+			if !strings.Contains(err.Error(), "leaves answered") {
+				t.Errorf("score: %v", err)
+			}
+			continue
+		}
+		if _, err := m.Contributions(phi, x[:len(phi)]); err != nil && !strings.Contains(err.Error(), "add up to") {
+			t.Errorf("explain: %v", err)
+		}
+	}
+	return true
+}
+
+// mutate changes a text the way broken disks, transfers and attackers do.
+func mutate(rng *rand.Rand, text []byte) []byte {
+	text = bytes.Clone(text)
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	line := rng.IntN(len(lines))
+	switch rng.IntN(7) {
+	case 0:
+		text[rng.IntN(len(text))] ^= 1 << rng.IntN(8)
+		return text
+	case 1:
+		text[rng.IntN(len(text))] = "0123456789-=. \n\ri"[rng.IntN(17)]
+		return text
+	case 2:
+		return text[:rng.IntN(len(text))]
+	case 3:
+		lines = append(lines[:line:line], append([][]byte{lines[line]}, lines[line:]...)...)
+	case 4:
+		lines = append(lines[:line:line], lines[line+1:]...)
+	case 5:
+		other := rng.IntN(len(lines))
+		lines[line], lines[other] = lines[other], lines[line]
+	default:
+		values := strings.Fields(string(lines[line]))
+		if len(values) > 0 {
+			extreme := []string{"-1", "0", "1000000000", "2147483648", "-2147483649", "1e308", "inf", "nan", "", "18446744073709551616"}
+			values[rng.IntN(len(values))] = extreme[rng.IntN(len(extreme))]
+			lines[line] = []byte(strings.Join(values, " ") + "\n")
+		}
+	}
+	return bytes.Join(lines, nil)
+}

@@ -1,0 +1,148 @@
+package models_test
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"vaglio/training/lightgbm"
+)
+
+// The reference is LightGBM 4.7.0's own library.
+func TestScoresAreLightGBMsBitForBit(t *testing.T) {
+	x := odd(100_000, 11)
+	for kind := range kinds {
+		m := read(t, kind)
+		rows := 5000
+		if kind == "gbdt" {
+			rows = 100_000
+		}
+		x := x[:rows*len(columns)]
+		want, err := lightgbm.Predict(t.Context(), train(t, kind).Model, x, len(columns))
+		if err != nil {
+			t.Fatal(err)
+		}
+		differing := 0
+		for i := range rows {
+			got, err := m.LogOdds(x[i*len(columns) : (i+1)*len(columns)])
+			if err != nil {
+				t.Fatalf("%s: row %d: %v", kind, i, err)
+			}
+			if math.Float64bits(got) != math.Float64bits(want[i]) {
+				if differing++; differing == 1 {
+					t.Errorf("%s: row %d %v: %v, LightGBM %v", kind, i, x[i*len(columns):(i+1)*len(columns)], got, want[i])
+				}
+			}
+		}
+		if differing > 0 {
+			t.Errorf("%s: %d of %d rows differ", kind, differing, rows)
+		}
+	}
+}
+
+func TestContributionsAreLightGBMsUpToItsPrecision(t *testing.T) {
+	const rows = 300
+	x := odd(rows, 12)
+	for kind := range kinds {
+		m := read(t, kind)
+		if m.Depth() > 12 {
+			continue
+		}
+		want, err := lightgbm.Contributions(t.Context(), train(t, kind).Model, x, len(columns))
+		if err != nil {
+			t.Fatal(err)
+		}
+		worst := 0.0
+		phi := make([]float64, len(columns))
+		for i := range rows {
+			base, err := m.Contributions(phi, x[i*len(columns):(i+1)*len(columns)])
+			if err != nil {
+				t.Fatalf("%s: row %d: %v", kind, i, err)
+			}
+			for j, got := range append(slices.Clone(phi), base) {
+				worst = max(worst, math.Abs(got-want[i][j]))
+			}
+		}
+		if !(worst <= 1e-9) {
+			t.Errorf("%s, depth %d: a contribution differs by %v", kind, m.Depth(), worst)
+		}
+	}
+}
+
+func TestContributionsAddUpAtAnyDepth(t *testing.T) {
+	m := read(t, "deep")
+	if m.Depth() < 20 {
+		t.Fatalf("the deep model has depth %d", m.Depth())
+	}
+	const rows = 500
+	x := odd(rows, 13)
+	phi := make([]float64, len(columns))
+	for i := range rows {
+		vec := x[i*len(columns) : (i+1)*len(columns)]
+		logOdds, err := m.LogOdds(vec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum, err := m.Contributions(phi, vec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range phi {
+			sum += v
+		}
+		if math.Abs(sum-logOdds) > 1e-11 {
+			t.Errorf("row %d: %v instead of %v", i, sum, logOdds)
+		}
+	}
+}
+
+func TestAVectorOfAnotherLengthIsRefused(t *testing.T) {
+	m := read(t, "gbdt")
+	for _, n := range []int{0, len(columns) - 1, len(columns) + 1} {
+		if _, err := m.LogOdds(make([]float64, n)); err == nil {
+			t.Errorf("a vector of %d values was scored", n)
+		}
+		if _, err := m.Contributions(make([]float64, len(columns)), make([]float64, n)); err == nil {
+			t.Errorf("a vector of %d values was explained", n)
+		}
+	}
+	if _, err := m.Contributions(make([]float64, 3), make([]float64, len(columns))); err == nil {
+		t.Error("contributions fitted into 3 values")
+	}
+}
+
+func TestScoringDoesNotAllocate(t *testing.T) {
+	m := read(t, "gbdt")
+	vec, phi := sample(1, 5).X, make([]float64, len(columns))
+	if n := testing.AllocsPerRun(1000, func() { m.LogOdds(vec) }); n != 0 {
+		t.Errorf("LogOdds allocates %v times", n)
+	}
+	if n := testing.AllocsPerRun(1000, func() { m.Contributions(phi, vec) }); n != 0 {
+		t.Errorf("Contributions allocates %v times", n)
+	}
+}
+
+func BenchmarkLogOdds200x31(b *testing.B) {
+	m := read(b, "200x31")
+	x := sample(1000, 5).X
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		m.LogOdds(x[i : i+len(columns)])
+		i = (i + len(columns)) % len(x)
+	}
+}
+
+func BenchmarkContributions200x31(b *testing.B) {
+	m := read(b, "200x31")
+	x := sample(1000, 5).X
+	phi := make([]float64, len(columns))
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		if _, err := m.Contributions(phi, x[i:i+len(columns)]); err != nil {
+			b.Fatal(err)
+		}
+		i = (i + len(columns)) % len(x)
+	}
+}
