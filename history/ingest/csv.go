@@ -172,7 +172,7 @@ func (r *recordReader) next(width int) (rec record, fields []string, err error) 
 			break
 		}
 	}
-	rec.text = strings.TrimSuffix(string(text), "\r")
+	rec.text = string(text)
 	fields, err = r.fields.split(rec.text)
 	switch {
 	case err != nil:
@@ -185,36 +185,37 @@ func (r *recordReader) next(width int) (rec record, fields []string, err error) 
 	return rec, fields, nil
 }
 
-// inQuotes tells whether a line ends within a quoted field. Only a quote that begins a field opens one.
+// inQuotes tells whether a line ends within a quoted field. A quote in the wrong place ends the record with its line, as
+// it does for encoding/csv, so that the next one can be read.
 func inQuotes(line []byte, quoted bool, comma byte) bool {
 	if !quoted && bytes.IndexByte(line, '"') < 0 {
 		return false
 	}
-	for i := 0; i < len(line); {
-		if !quoted && line[i] == '"' {
-			quoted = true
-			i++
-			continue
+	for rest := line; ; {
+		if !quoted && len(rest) > 0 && rest[0] == '"' {
+			quoted, rest = true, rest[1:]
 		}
 		if quoted {
-			end := bytes.IndexByte(line[i:], '"')
+			end := bytes.IndexByte(rest, '"')
 			if end < 0 {
 				return true
 			}
-			i += end + 1
-			if i < len(line) && line[i] == '"' {
-				i++
+			rest = rest[end+1:]
+			if len(rest) > 0 && rest[0] == '"' {
+				rest = rest[1:]
 				continue
 			}
 			quoted = false
+			if len(rest) == 0 || rest[0] != comma {
+				return false
+			}
 		}
-		end := bytes.IndexByte(line[i:], comma)
-		if end < 0 {
+		end := bytes.IndexByte(rest, comma)
+		if end < 0 || bytes.IndexByte(rest[:end], '"') >= 0 {
 			return false
 		}
-		i += end + 1
+		rest = rest[end+1:]
 	}
-	return quoted
 }
 
 // fieldReader splits single records, reusing one csv.Reader.

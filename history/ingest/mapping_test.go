@@ -4,7 +4,10 @@ import (
 	"crypto/sha256"
 	"encoding/csv"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -414,6 +417,44 @@ events:
 			if e := s.events[i]; e.Entities.Get("a") != want(row[2]) || e.Entities.Get("b") != want(row[0]) {
 				r.Fatalf("row %d %q came back as %+v", i, row, e)
 			}
+		}
+	})
+}
+
+func TestAnyTextIsReadAsEncodingCSVReadsIt(t *testing.T) {
+	m := mapping(t, `
+format: csv
+columns: [a, b]
+events:
+  - {id: string(row_number), kind: login, occurred_at: 'time("2026-01-02")', entities: {v: 'hash(row.a, row.b)'}}
+`)
+	rapid.Check(t, func(r *rapid.T) {
+		body := rapid.StringOf(rapid.SampledFrom([]rune("\"\"\n\n,,,a\r"))).Draw(r, "body")
+		reader := csv.NewReader(strings.NewReader(body))
+		reader.FieldsPerRecord = -1
+		var want []string
+		for {
+			fields, err := reader.Read()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err == nil && len(fields) == 2 {
+				sum := sha256.Sum256([]byte(fields[0] + "\x00" + fields[1] + "\x00"))
+				want = append(want, hex.EncodeToString(sum[:16]))
+			}
+		}
+		var s shelf
+		o := options(&s)
+		o.Mapping, o.OnError, o.Rejects, o.Stdin = m, ingest.Skip, os.DevNull, strings.NewReader("a,b\n"+body)
+		if _, err := ingest.Files(t.Context(), o, []string{"-"}); err != nil {
+			r.Fatal(err)
+		}
+		var got []string
+		for _, e := range s.events {
+			got = append(got, e.Entities.Get("v"))
+		}
+		if !slices.Equal(got, want) {
+			r.Fatalf("%q: %d records, want %d", body, len(got), len(want))
 		}
 	})
 }
