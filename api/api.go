@@ -15,26 +15,29 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"vaglio/ledger"
+	"vaglio/scoring"
 )
 
-// Options are the parts of a server. Engine, Ledger and Logger are required.
+// Options are the parts of a server. Engine and Ledger are required.
 type Options struct {
-	Engine   Engine
+	Engine   *scoring.Engine
 	Ledger   *ledger.Ledger
-	Logger   *slog.Logger
+	Logger   *slog.Logger         // nil: slog.Default()
 	Registry *prometheus.Registry // gets the server's metrics and is what /metrics shows; nil: a new one
 	// OpenAccess lets anyone in for as long as the ledger holds no key. Only for a server that listens on loopback.
 	OpenAccess bool
+	Now        func() time.Time // nil: time.Now
 }
 
 // Server answers HTTP. Safe for concurrent use.
 type Server struct {
-	engine   Engine
+	engine   *scoring.Engine
 	ledger   *ledger.Ledger
 	log      *slog.Logger
 	registry *prometheus.Registry
 	metrics  metrics
 	open     openAccess
+	now      func() time.Time
 	echo     *echo.Echo
 }
 
@@ -76,8 +79,14 @@ func New(o Options) *Server {
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
 	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	s := &Server{engine: o.Engine, ledger: o.Ledger, log: o.Logger, registry: o.Registry, metrics: newMetrics(o.Registry),
-		open: openAccess{allowed: o.OpenAccess}, echo: echo.New()}
+		open: openAccess{allowed: o.OpenAccess}, now: o.Now, echo: echo.New()}
 	s.echo.HTTPErrorHandler = func(err error, c echo.Context) { s.fail(err, c.(*exchange)) }
 	s.echo.Use(s.observe)
 	for i := range routes {

@@ -19,12 +19,16 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"vaglio/api"
+	"vaglio/history"
+	"vaglio/history/embedded"
 	"vaglio/ledger"
+	"vaglio/scoring"
 )
 
 const goodRequest = `{"id":"rr_1","type":"refund","entities":{"customer":"c_secret","payment":"p_1"},"amount":1999,"currency":"EUR"}`
 
-// server is the API without an engine: whatever reaches the engine ends in a panic.
+// server is the API before a real engine without a model, whose decisions are degraded reviews. Without a ledger in the
+// options it gets an empty one and is open.
 func server(t testing.TB, o api.Options) http.Handler {
 	t.Helper()
 	if o.Ledger == nil {
@@ -34,7 +38,31 @@ func server(t testing.TB, o api.Options) http.Handler {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	o.Engine = scoring.New(scoring.Options{History: events, Ledger: o.Ledger, Policy: scoring.DefaultPolicy(), Logger: slog.New(slog.DiscardHandler)})
 	return api.New(o).Handler()
+}
+
+var events *history.Store // of all tests: their events have ids of their own
+
+func TestMain(m *testing.M) {
+	embedded.Main()
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "api")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		clickHouse, err := embedded.Start(context.Background(), embedded.Options{Dir: dir})
+		if err != nil {
+			panic(err)
+		}
+		defer clickHouse.Close()
+		if events, err = history.Open(context.Background(), clickHouse.DSN(), history.Options{}); err != nil {
+			panic(err)
+		}
+		defer events.Close()
+		return m.Run()
+	}())
 }
 
 func emptyLedger(t testing.TB) *ledger.Ledger {
@@ -254,7 +282,7 @@ func TestEveryAnswerHasAnIDAndSecurityHeaders(t *testing.T) {
 
 func TestAFaultOfOursIsAProblemThatTellsNothing(t *testing.T) {
 	var log bytes.Buffer
-	h := server(t, api.Options{Logger: slog.New(slog.NewJSONHandler(&log, nil))})
+	h := api.New(api.Options{Ledger: emptyLedger(t), OpenAccess: true, Logger: slog.New(slog.NewJSONHandler(&log, nil))}).Handler()
 	w := ask(h, "POST", "/v1/score", goodRequest) // there is no engine
 	p := problemOf(t, w)
 	if p.Status != 500 || p.Type != "/problems/internal" || strings.Contains(w.Body.String(), "nil") {
@@ -302,16 +330,16 @@ func TestMetricsCountByRouteAndStatus(t *testing.T) {
 }
 
 // listen serves the API on a loopback port until end is called, which returns what Serve returned.
-func listen(t *testing.T, o api.Options) (address string, end func() error) {
+func listen(t *testing.T) (address string, end func() error) {
 	t.Helper()
-	o.Ledger, o.OpenAccess, o.Logger = emptyLedger(t), true, slog.New(slog.DiscardHandler)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	s := api.New(api.Options{Ledger: emptyLedger(t), OpenAccess: true, Logger: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- api.New(o).Serve(ctx, listener) }()
+	go func() { served <- s.Serve(ctx, listener) }()
 	return listener.Addr().String(), func() error { cancel(); return <-served }
 }
 
@@ -341,7 +369,7 @@ func halfSent(t *testing.T, address, path, body string) (finish func() string) {
 }
 
 func TestShutdownFinishesWhatIsInFlight(t *testing.T) {
-	address, end := listen(t, api.Options{})
+	address, end := listen(t)
 	finish := halfSent(t, address, "/v1/score", "{}")
 	ended := make(chan error, 1)
 	go func() { ended <- end() }()
@@ -361,7 +389,7 @@ func TestShutdownFinishesWhatIsInFlight(t *testing.T) {
 }
 
 func TestTooManyAtOnceAreToldToComeBack(t *testing.T) {
-	address, end := listen(t, api.Options{})
+	address, end := listen(t)
 	var finish []func() string
 	for range 8 { // as many as the route table allows
 		finish = append(finish, halfSent(t, address, "/v1/events", "[]"))

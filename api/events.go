@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -58,11 +59,15 @@ func (s *Server) events(x *exchange) error {
 	if len(sent.events) == 0 {
 		return problemf(EmptyBody, "want at least one event")
 	}
-	results, err := s.engine.Store(x.Request().Context(), sent.events)
+	outcomes, err := s.engine.Store(x.Request().Context(), sent.events)
+	var invalid vaglio.Invalid
+	if errors.As(err, &invalid) {
+		return invalidFields(InvalidEvents, sent.locate(invalid))
+	}
 	if err != nil {
 		return err
 	}
-	return s.stored(x, &sent, results)
+	return s.stored(x, &sent, outcomes)
 }
 
 // full reports that there is no sense in reading on: the answer lists no more faults than are there.
@@ -138,26 +143,44 @@ func (sent *sentEvents) lines(body []byte) error {
 	return nil
 }
 
+// locate puts what is wrong with /<index> of the events into terms of the body.
+func (sent *sentEvents) locate(invalid vaglio.Invalid) []fault {
+	var out []fault
+	for _, f := range invalid {
+		index, rest, _ := strings.Cut(strings.TrimPrefix(f.Pointer, "/"), "/")
+		at := place{}
+		if i, err := strconv.Atoi(index); err == nil && i >= 0 && i < len(sent.places) {
+			at, f.Pointer = sent.places[i], "/"+rest
+		}
+		out = append(out, faults(vaglio.Invalid{f}, at.line, at.prefix)...)
+	}
+	return out
+}
+
+// outcomeNames are the labels of the metric.
+var outcomeNames = map[vaglio.Outcome]string{vaglio.Stored: "stored", vaglio.Repeated: "repeated", vaglio.Conflicting: "conflict"}
+
 // stored answers what became of the events; conflicts make it a problem, though the others are stored.
-func (s *Server) stored(x *exchange, sent *sentEvents, results []StoreResult) error {
-	count := map[string]int{}
+func (s *Server) stored(x *exchange, sent *sentEvents, outcomes []vaglio.Outcome) error {
+	count := map[vaglio.Outcome]int{}
 	conflicts := &problem{kind: EventConflict}
-	for i, r := range results {
-		count[r.Status]++
-		s.metrics.events.WithLabelValues(r.Status).Inc()
-		if r.Status == statusConflict {
-			detail := fmt.Sprintf("an event %q with other content is stored; the first wins", sent.events[i].ID)
-			pointer := sent.places[i].prefix + "/id"
-			conflicts.errors = append(conflicts.errors, fault{Line: sent.places[i].line, Pointer: &pointer, Detail: detail})
+	for i, outcome := range outcomes {
+		count[outcome]++
+		if outcome != vaglio.Stored && outcome != vaglio.Repeated {
+			conflicts.errors = append(conflicts.errors, faults(vaglio.Invalid{{Pointer: "/id",
+				Detail: fmt.Sprintf("another event is stored under %q; the first wins", sent.events[i].ID)}}, sent.places[i].line, sent.places[i].prefix)...)
 		}
 	}
+	for outcome, name := range outcomeNames {
+		s.metrics.events.WithLabelValues(name).Add(float64(count[outcome]))
+	}
 	if n := len(conflicts.errors); n > 0 {
-		conflicts.detail = fmt.Sprintf("%d stored, %d repeated, %d refused", count[statusStored], count[statusRepeated], n)
+		conflicts.detail = fmt.Sprintf("%d stored, %d repeated, %d refused", count[vaglio.Stored], count[vaglio.Repeated], n)
 		conflicts.errors = conflicts.errors[:min(n, maxFaults)]
 		return conflicts
 	}
 	return x.json(http.StatusOK, &struct {
 		Stored   int `json:"stored"`
 		Repeated int `json:"repeated"`
-	}{count[statusStored], count[statusRepeated]})
+	}{count[vaglio.Stored], count[vaglio.Repeated]})
 }

@@ -3,13 +3,14 @@ package api
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"vaglio"
+	"vaglio/scoring"
 )
 
 // healthz answers as long as the process does.
@@ -20,15 +21,29 @@ func (s *Server) healthz(x *exchange) error {
 // readyz answers 200 when requests can be decided.
 func (s *Server) readyz(x *exchange) error {
 	if err := s.engine.Ready(x.Request().Context()); err != nil {
-		return notReady(err)
+		return &problem{kind: NotReady, detail: strings.Join(partsOf(err), ", "), cause: err}
 	}
 	return x.json(http.StatusOK, map[string]string{"status": "ready"})
+}
+
+// partsOf names the parts that joined errors begin with. What follows the name is for the log.
+func partsOf(err error) []string {
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	parts := make([]string, len(all))
+	for i, one := range all {
+		parts[i], _, _ = strings.Cut(one.Error(), ":")
+	}
+	return parts
 }
 
 // metrics are what the API itself counts.
 type metrics struct {
 	exchanges *prometheus.HistogramVec
 	decisions *prometheus.CounterVec
+	repeated  prometheus.Counter
 	events    *prometheus.CounterVec
 	panics    prometheus.Counter
 }
@@ -39,14 +54,15 @@ func newMetrics(registry *prometheus.Registry) metrics {
 			Help:    "Time to answer, by route and status; its count is the number of requests.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10}}, []string{"route", "status"}),
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vaglio_decisions_total",
-			Help: "Decisions answered, by verdict, degradation and whether they were new, repeated or a dry run."},
-			[]string{"decision", "degraded", "answer"}),
+			Help: "Decisions taken, by verdict."}, []string{"decision", "degraded", "dry_run"}),
+		repeated: prometheus.NewCounter(prometheus.CounterOpts{Name: "vaglio_decisions_repeated_total",
+			Help: "Requests answered with the decision taken before."}),
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vaglio_events_received_total",
 			Help: "Valid events received, by what became of them: stored, repeated or conflict."}, []string{"result"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "vaglio_http_panics_total",
 			Help: "Requests that ended in a panic and were answered 500."}),
 	}
-	registry.MustRegister(m.exchanges, m.decisions, m.events, m.panics)
+	registry.MustRegister(m.exchanges, m.decisions, m.repeated, m.events, m.panics)
 	return m
 }
 
@@ -61,25 +77,10 @@ func (s *Server) showMetrics(x *exchange) error {
 }
 
 // decision counts an answered decision.
-func (m metrics) decision(a Answer, dryRun bool) error {
-	var d struct {
-		Verdict  vaglio.Verdict `json:"decision"`
-		Degraded bool           `json:"degraded"`
+func (m metrics) decision(a scoring.Answer, dryRun bool) {
+	if a.Repeated {
+		m.repeated.Inc()
+		return
 	}
-	if err := json.Unmarshal(a.Body, &d); err != nil {
-		return err
-	}
-	answer := "new"
-	switch {
-	case dryRun:
-		answer = "dry_run"
-	case a.Repeated:
-		answer = "repeated"
-	}
-	m.decisions.WithLabelValues(string(d.Verdict), strconv.FormatBool(d.Degraded), answer).Inc()
-	return nil
-}
-
-func notReady(err error) error {
-	return &problem{kind: NotReady, detail: err.Error()}
+	m.decisions.WithLabelValues(string(a.Verdict), strconv.FormatBool(a.Degraded), strconv.FormatBool(dryRun)).Inc()
 }

@@ -73,6 +73,7 @@ type problem struct {
 	kind   Kind
 	detail string
 	errors []fault
+	cause  error // for the log
 }
 
 // fault is one wrong thing in what was sent: a place in the body, or a query parameter.
@@ -83,7 +84,12 @@ type fault struct {
 	Detail    string  `json:"detail"`
 }
 
-func (p *problem) Error() string { return string(p.kind) + ": " + p.detail }
+func (p *problem) Error() string {
+	if p.cause != nil {
+		return string(p.kind) + ": " + p.cause.Error()
+	}
+	return string(p.kind) + ": " + p.detail
+}
 
 func problemf(k Kind, format string, args ...any) *problem {
 	return &problem{kind: k, detail: fmt.Sprintf(format, args...)}
@@ -173,7 +179,7 @@ func problemOf(err error) *problem {
 	case errors.Is(err, ledger.ErrClosed):
 		return problemf(NotReady, "the server is shutting down")
 	case errors.Is(err, context.DeadlineExceeded):
-		return problemf(Timeout, "nothing is known to be wrong with the request; sent again with the same id it is decided once")
+		return problemf(Timeout, "nothing is known to be wrong with what was sent; sent again it counts once")
 	default:
 		return problemf(Internal, "the log has more under the id of this request")
 	}

@@ -9,11 +9,12 @@ import (
 
 	"vaglio"
 	"vaglio/ledger"
+	"vaglio/scoring"
 )
 
 // score decides one request. A request that was decided before gets its bytes again, marked by a header.
 func (s *Server) score(x *exchange) error {
-	o, err := scoreOptions(x)
+	o, err := s.decideOptions(x)
 	if err != nil {
 		return err
 	}
@@ -37,9 +38,6 @@ func (s *Server) score(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if o.Language = r.Language; o.Language == "" {
-		o.Language = preferredLanguage(x.Request().Header.Get("Accept-Language"))
-	}
 	answer, err := s.engine.Decide(x.Request().Context(), &r, o)
 	if err != nil {
 		return err
@@ -47,15 +45,13 @@ func (s *Server) score(x *exchange) error {
 	if answer.Repeated {
 		x.Response().Header().Set("Idempotent-Replayed", "true")
 	}
-	if err := s.metrics.decision(answer, o.DryRun); err != nil {
-		return err
-	}
+	s.metrics.decision(answer, o.DryRun)
 	return x.Blob(http.StatusOK, typeJSON, answer.Body)
 }
 
-// scoreOptions reads ?dry_run=true&as_of=T.
-func scoreOptions(x *exchange) (ScoreOptions, error) {
-	var o ScoreOptions
+// decideOptions reads Accept-Language and ?dry_run=true&as_of=T.
+func (s *Server) decideOptions(x *exchange) (scoring.DecideOptions, error) {
+	o := scoring.DecideOptions{Language: preferredLanguage(x.Request().Header.Get("Accept-Language"))}
 	query := x.QueryParams()
 	switch query.Get("dry_run") {
 	case "true":
@@ -74,6 +70,9 @@ func scoreOptions(x *exchange) (ScoreOptions, error) {
 	}
 	if err := o.AsOf.UnmarshalText([]byte(query.Get("as_of"))); err != nil {
 		return o, invalidParameter("as_of", "%s", err)
+	}
+	if o.AsOf > vaglio.InstantOf(s.now()) {
+		return o, invalidParameter("as_of", "is in the future")
 	}
 	return o, nil
 }
