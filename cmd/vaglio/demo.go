@@ -1,0 +1,330 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/oklog/ulid/v2"
+	"github.com/spf13/cobra"
+
+	"vaglio"
+	"vaglio/history"
+	"vaglio/history/ingest"
+	"vaglio/models"
+	"vaglio/simulate"
+	"vaglio/training"
+)
+
+func newDemo() *cobra.Command {
+	var s serving
+	var once bool
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Simulate, import, train, serve and decide: the whole service on synthetic data, in its own folder",
+		Args:  exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			in, err := newInstallation(cmd, s.wiring)
+			if err != nil {
+				return err
+			}
+			in.data = filepath.Join(in.data, "demo")
+			defer func() { err = errors.Join(err, in.Close()) }()
+			if err := os.MkdirAll(in.data, 0o700); err != nil {
+				return err
+			}
+			return s.demo(cmd, in, once)
+		},
+	}
+	s.flags(cmd)
+	cmd.Flags().BoolVar(&once, "once", false, "stop after the decisions instead of serving on")
+	return cmd
+}
+
+func (s *serving) demo(cmd *cobra.Command, in *installation, once bool) error {
+	ctx, out := cmd.Context(), cmd.OutOrStdout()
+	store, err := in.openHistory(ctx)
+	if err != nil {
+		return err
+	}
+	if err := demoHistory(ctx, in, store, out); err != nil {
+		return err
+	}
+	registry, err := in.registry()
+	if err != nil {
+		return err
+	}
+	if _, trained, err := registry.Current(models.Champion); err != nil {
+		return err
+	} else if !trained {
+		until := today()
+		o := training.Options{History: store, Seed: 1,
+			Train: training.Period{From: until - 365*vaglio.Day, Until: until - 95*vaglio.Day},
+			Test:  training.Period{From: until - 95*vaglio.Day, Until: until - 30*vaglio.Day}}
+		if err := trainAndReport(cmd, o, registry, true, false); err != nil {
+			return err
+		}
+	}
+	l, err := in.openLedger(ctx)
+	if err != nil {
+		return err
+	}
+	open, err := s.access(ctx, l)
+	if err != nil {
+		return err
+	}
+	running, err := s.serveOn(ctx, in, store, l, open)
+	if err != nil {
+		return err
+	}
+	address := "http://" + running.listener.Addr().String()
+	if err := showDecisions(ctx, store, address, out); err != nil {
+		return errors.Join(err, running.stop())
+	}
+	if once {
+		return running.stop()
+	}
+	fmt.Fprintf(out, "\nVaglio serves on %s; Ctrl-C stops it, and the next `make demo` begins where this one ends.\n", address)
+	return running.wait()
+}
+
+func today() vaglio.Instant { return vaglio.InstantOf(time.Now()) / vaglio.Day * vaglio.Day }
+
+// demoHistory imports a simulated year, unless it is there.
+func demoHistory(ctx context.Context, in *installation, store *history.Store, out io.Writer) error {
+	done := filepath.Join(in.data, "imported")
+	if _, err := os.Stat(done); err == nil {
+		return nil
+	}
+	c := simulate.DemoConfig()
+	c.Until = today()
+	bar := newProgress()
+	defer bar.end()
+	file := filepath.Join(in.data, "events.ndjson")
+	summary := simulate.Summary{}
+	if err := writeFile(file, func(w io.Writer) (err error) {
+		summary, err = simulate.Write(ctx, c, w, nil, func(done, total int) { bar.show("simulating", int64(done), int64(total), "customers", "") })
+		return err
+	}); err != nil {
+		return err
+	}
+	bar.end()
+	fmt.Fprintf(out, "simulated a year of %d customers: %d events, %d refund requests, %d of them fraud (all synthetic)\n",
+		summary.Customers, summary.Events, summary.Requests, summary.Frauds)
+	report, err := ingest.Files(ctx, ingest.Options{Sink: store.Import, OnError: ingest.Stop, Progress: func(p ingest.Progress) {
+		bar.show(string(p.Phase), p.BytesDone, p.BytesTotal, "bytes", fmt.Sprintf("%.0f events/s", p.Rate))
+	}}, []string{file})
+	if err != nil {
+		return err
+	}
+	bar.end()
+	fmt.Fprintf(out, "imported %d events in %.1f s\n", report.Stored+report.Repeated, report.Elapsed.Seconds())
+	return errors.Join(os.Remove(file), os.WriteFile(done, []byte(time.Now().UTC().Format(time.RFC3339)+"\n"), 0o600))
+}
+
+// scene is a request of the demo with what happened just before it.
+type scene struct {
+	title   string
+	before  []vaglio.Event
+	request vaglio.Request
+}
+
+// showDecisions plays each scene through the API and prints what came of it.
+func showDecisions(ctx context.Context, store *history.Store, address string, out io.Writer) error {
+	scenes, err := demoScenes(ctx, store, vaglio.InstantOf(time.Now()))
+	if err != nil {
+		return err
+	}
+	var rows [][]string
+	var example vaglio.Request
+	for _, s := range scenes {
+		if len(s.before) > 0 {
+			if _, err := post(ctx, address+"/v1/events", eventsBody(s.before)); err != nil {
+				return fmt.Errorf("%s: %w", s.title, err)
+			}
+		}
+		body, err := json.Marshal(&s.request)
+		if err != nil {
+			return err
+		}
+		answer, err := post(ctx, address+"/v1/score", body)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.title, err)
+		}
+		d, err := vaglio.Decode[vaglio.Decision](answer)
+		if err != nil {
+			return fmt.Errorf("%s: read the decision: %w", s.title, err)
+		}
+		rows = append(rows, sceneRow(&s, &d)...)
+		example = s.request
+	}
+	fmt.Fprintln(out)
+	table(out, []string{"REQUEST", "AMOUNT", "DECISION", "FRAUD", "RISK", "MS", "REASONS (log-odds)"}, rows, func(column int, cell string) string {
+		if column == 2 {
+			return map[string]string{"approve": green, "review": yellow, "deny": red}[cell]
+		}
+		return ""
+	})
+	body, err := json.Marshal(&example)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, `
+Next:
+  1. Ask the last one again, and get the same answer, byte for byte:
+     curl -s %s/v1/score -H 'Content-Type: application/json' -d '%s'
+  2. See every feature, its value and its exact contribution:
+     curl -s %s/v1/decisions/%s/explanation
+  3. Read docs/api.md for the routes and docs/import.md to bring your own history.
+`, address, body, address, example.ID)
+	return nil
+}
+
+func sceneRow(s *scene, d *vaglio.Decision) [][]string {
+	probability, risk := "-", d.RiskLevel
+	if d.FraudProbability != nil && d.RiskScore != nil {
+		probability, risk = fmt.Sprintf("%.1f %%", *d.FraudProbability*100), fmt.Sprintf("%.0f %s", *d.RiskScore, d.RiskLevel)
+	}
+	row := []string{s.title, fmt.Sprintf("%d.%02d %s", s.request.Amount/100, s.request.Amount%100, s.request.Currency), string(d.Verdict),
+		probability, risk, fmt.Sprintf("%.1f", d.LatencyMS.Total), ""}
+	rows := [][]string{row}
+	for i, reason := range d.Reasons[:min(2, len(d.Reasons))] {
+		text := fmt.Sprintf("%+.2f %s", reason.Contribution, reason.Text)
+		if reason.Contribution == 0 {
+			text = "rule  " + reason.Text
+		}
+		if i > 0 {
+			rows = append(rows, make([]string, len(row)))
+		}
+		rows[i][len(row)-1] = text
+	}
+	return rows
+}
+
+func eventsBody(events []vaglio.Event) []byte {
+	var pointers []*vaglio.Event
+	for i := range events {
+		pointers = append(pointers, &events[i])
+	}
+	body, err := json.Marshal(pointers)
+	if err != nil {
+		panic("vaglio: an event does not encode: " + err.Error())
+	}
+	return body
+}
+
+// post sends JSON with the bootstrap key, if there is one.
+func post(ctx context.Context, url string, body []byte) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	if key := os.Getenv("VAGLIO_BOOTSTRAP_KEY"); key != "" {
+		request.Header.Set("Authorization", "Bearer "+key)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("POST %s: %s: %s", url, response.Status, answer)
+	}
+	return answer, err
+}
+
+// demoScenes makes one request of each kind around customers of the simulated history.
+func demoScenes(ctx context.Context, store *history.Store, now vaglio.Instant) ([]scene, error) {
+	regulars, err := regularPayments(ctx, store, now, 5)
+	if err != nil {
+		return nil, err
+	}
+	tag := ulid.Make().String()
+	id := func(name string) string { return "demo_" + name + "_" + tag }
+	event := func(name, kind string, ago vaglio.Instant, entities vaglio.Fields, attributes ...string) vaglio.Event {
+		return vaglio.Event{ID: id(name), Kind: kind, OccurredAt: now - ago, ObservedAt: now - ago, Entities: entities, Attributes: vaglio.FieldsOf(attributes...)}
+	}
+	paid := func(name string, ago vaglio.Instant, amountMinor int64, entities vaglio.Fields) vaglio.Event {
+		e := event(name, vaglio.KindPayment, ago, entities, "channel", "app", "rail", "card")
+		e.Amount, e.Currency = amountMinor, "EUR"
+		return e
+	}
+	request := func(name, kind, reason string, amountMinor int64, entities vaglio.Fields) vaglio.Request {
+		return vaglio.Request{ID: id(name), Type: kind, Reason: reason, Amount: amountMinor, Currency: "EUR", RequestedBy: "customer",
+			Entities: entities, Authentication: "password", Payment: &vaglio.PaymentState{Rail: "card", State: "settled"},
+			Attributes: vaglio.FieldsOf("channel", "app")}
+	}
+	of := func(p vaglio.Fact) vaglio.Fields {
+		return vaglio.FieldsOf("customer", p.Entities.Get("customer"), "payment", p.Entities.Get("payment"))
+	}
+	slip := paid("slip_payment", 4*vaglio.Minute, 4990, regulars[0].Entities.With("payment", id("slip")))
+	taken := regulars[2]
+	thief := vaglio.FieldsOf("customer", taken.Entities.Get("customer"), "device", id("device"), "ip", "203.0.113.66")
+	mule := vaglio.FieldsOf("customer", id("mule"), "payment", id("mule_payment"), "device", id("mule_device"), "instrument", id("mule_card"))
+	scenes := []scene{
+		{"a slip, cancelled at once", []vaglio.Event{slip}, request("slip", "cancellation", "duplicate", 4990, slip.Entities)},
+		{"a regular's refund", nil, request("regular", "refund", "changed_mind", regulars[1].Amount, of(regulars[1]))},
+		{"an account taken over", []vaglio.Event{
+			event("failed1", "login_failed", 3*vaglio.Hour, thief), event("failed2", "login_failed", 3*vaglio.Hour-vaglio.Minute, thief),
+			event("failed3", "login_failed", 3*vaglio.Hour-2*vaglio.Minute, thief), event("in", "login", 3*vaglio.Hour-3*vaglio.Minute, thief),
+			event("changed", "credentials_changed", 2*vaglio.Hour, thief, "what", "password"),
+			event("payout", "payout_instrument_added", 2*vaglio.Hour-vaglio.Minute, thief.With("payout_instrument", id("iban"))),
+		}, withPayout(request("takeover", "refund", "not_received", taken.Amount, of(taken).With("device", id("device"))), id("iban"), "no_match")},
+		{"a mule's deposit", []vaglio.Event{
+			event("mule_open", "account_opened", 5*vaglio.Day, mule[:1]), event("mule_login", "login", 5*vaglio.Hour, vaglio.FieldsOf("customer", id("mule"), "device", id("mule_device"))),
+			paid("mule_paid", 4*vaglio.Hour, 180000, mule),
+		}, withPayout(request("mule", "refund", "changed_mind", 180000, of(vaglio.Fact{Event: vaglio.Event{Entities: mule}})), id("mule_iban"), "close_match")},
+		{"more than was paid", nil, request("over", "refund", "wrong_amount", regulars[3].Amount*3, of(regulars[3]))},
+		{"a payment nobody knows", nil, request("unknown", "refund", "not_credited", 2500, of(regulars[4]).With("payment", id("nowhere")))},
+	}
+	return scenes, nil
+}
+
+func withPayout(r vaglio.Request, instrument, payee string) vaglio.Request {
+	r.Entities = r.Entities.With(vaglio.EntityPayoutInstrument, instrument)
+	r.Attributes = r.Attributes.With("payee_verification", payee)
+	return r
+}
+
+// regularPayments finds recent payments of customers who have paid often and asked for nothing back lately.
+func regularPayments(ctx context.Context, store *history.Store, now vaglio.Instant, n int) ([]vaglio.Fact, error) {
+	payments := map[string][]vaglio.Fact{}
+	asked := map[string]bool{}
+	err := store.Scan(ctx, []string{vaglio.KindPayment, vaglio.KindRefundRequested}, now-120*vaglio.Day, now, func(f vaglio.Fact) error {
+		customer := f.Entities.Get(vaglio.EntityCustomer)
+		if f.Kind == vaglio.KindRefundRequested {
+			asked[customer] = true
+		} else {
+			payments[customer] = append(payments[customer], f)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var regulars []vaglio.Fact
+	for customer, facts := range payments {
+		slices.SortFunc(facts, func(a, b vaglio.Fact) int { return cmp.Compare(b.OccurredAt, a.OccurredAt) })
+		if len(facts) >= 12 && !asked[customer] && facts[0].Amount >= 2000 && facts[0].Currency == "EUR" {
+			regulars = append(regulars, facts[0])
+		}
+	}
+	slices.SortFunc(regulars, func(a, b vaglio.Fact) int {
+		return cmp.Or(cmp.Compare(b.OccurredAt, a.OccurredAt), cmp.Compare(a.ID, b.ID))
+	})
+	if len(regulars) < n {
+		return nil, fmt.Errorf("the simulated history has %d regular customers instead of %d: remove the demo's folder and begin again", len(regulars), n)
+	}
+	return regulars[:n], nil
+}

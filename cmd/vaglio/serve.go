@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+
+	"vaglio"
+	"vaglio/api"
+	"vaglio/history"
+	"vaglio/ledger"
+	"vaglio/models"
+	"vaglio/scoring"
+)
+
+// serving are the flags of everything that answers HTTP.
+type serving struct {
+	wiring
+	listen string
+	model  string
+	policy string
+	budget time.Duration
+}
+
+func (s *serving) flags(cmd *cobra.Command) {
+	s.historyFlags(cmd)
+	s.ledgerFlags(cmd)
+	f := cmd.Flags()
+	f.StringVar(&s.listen, "listen", "127.0.0.1:8080", "address to serve on")
+	f.StringVar(&s.model, "model", "", "folder of a bundle, or version in the registry (default: the champion, also when it changes)")
+	f.StringVar(&s.policy, "policy", "", "policy file (YAML; default: the model's thresholds)")
+	f.DurationVar(&s.budget, "budget", 2*time.Second, "time for reading history; beyond it a decision is a degraded review")
+}
+
+func newServe() *cobra.Command {
+	var s serving
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve decisions over HTTP",
+		Long: "Serve decisions over HTTP.\n\nVAGLIO_BOOTSTRAP_KEY, if set, becomes an admin key. Without any key the API is open, and then listens on\n" +
+			"loopback only.",
+		Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			in, err := newInstallation(cmd, s.wiring)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, in.Close()) }()
+			running, err := s.start(cmd.Context(), in)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "vaglio %s serves on http://%s\n", vaglio.Version, running.listener.Addr())
+			return running.wait()
+		},
+	}
+	s.flags(cmd)
+	return cmd
+}
+
+// service is a running server with all that works behind it.
+type service struct {
+	listener net.Listener
+	cancel   context.CancelFunc
+	work     sync.WaitGroup
+	err      error
+}
+
+// start opens everything and serves until ctx ends or the service is stopped.
+func (s *serving) start(ctx context.Context, in *installation) (*service, error) {
+	store, err := in.openHistory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l, err := in.openLedger(ctx)
+	if err != nil {
+		return nil, err
+	}
+	open, err := s.access(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	return s.serveOn(ctx, in, store, l, open)
+}
+
+// serveOn starts the engine, what works behind it, and the server.
+func (s *serving) serveOn(ctx context.Context, in *installation, store *history.Store, l *ledger.Ledger, open bool) (*service, error) {
+	policy := scoring.DefaultPolicy()
+	if s.policy != "" {
+		var err error
+		if policy, err = scoring.ReadPolicy(s.policy); err != nil {
+			return nil, err
+		}
+	}
+	engine := scoring.New(scoring.Options{History: store, Ledger: l, Policy: policy, Budget: s.budget, Logger: in.log})
+	follow, err := s.useModel(in, engine)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", s.listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vaglio_outbox_events", Help: "Events that wait for history."}, func() float64 {
+			n, err := l.Backlog(context.Background())
+			if err != nil {
+				return -1
+			}
+			return float64(n)
+		}))
+	server := api.New(api.Options{Engine: engine, Ledger: l, Logger: in.log, Registry: registry, OpenAccess: open})
+	v := &service{listener: listener}
+	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	v.cancel = cancel
+	serving, stop := context.WithCancel(ctx)
+	v.work.Go(func() { v.err = server.Serve(serving, listener); cancel() })
+	v.work.Go(func() { <-background.Done(); stop() })
+	v.work.Go(func() { _ = l.Relay(background, time.Second, store.Deliver) })
+	if follow != nil {
+		v.work.Go(func() { follow(background) })
+	}
+	return v, nil
+}
+
+// wait returns when the server has ended, everything behind it with it.
+func (v *service) wait() error {
+	v.work.Wait()
+	return v.err
+}
+
+// stop ends the server and waits.
+func (v *service) stop() error {
+	v.cancel()
+	return v.wait()
+}
+
+// access says whether the API is open to all: only on loopback, and only while there is no key.
+func (s *serving) access(ctx context.Context, l *ledger.Ledger) (open bool, err error) {
+	if secret := os.Getenv("VAGLIO_BOOTSTRAP_KEY"); secret != "" {
+		if err := l.EnsureBootstrapKey(ctx, secret); err != nil {
+			return false, fmt.Errorf("VAGLIO_BOOTSTRAP_KEY: %w", err)
+		}
+	}
+	has, err := l.HasKeys(ctx)
+	if err != nil || has {
+		return false, err
+	}
+	host, _, err := net.SplitHostPort(s.listen)
+	if err != nil {
+		return false, usagef("--listen %s: want HOST:PORT", s.listen)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return false, fmt.Errorf("listen on %s: there is no API key yet, and without one the API is open: set VAGLIO_BOOTSTRAP_KEY or run `vaglio keys create`, or listen on 127.0.0.1", s.listen)
+	}
+	return true, nil
+}
+
+// modelPoll is how often a change of champion is looked for.
+const modelPoll = 2 * time.Second
+
+// useModel loads the model that the flags name. For the champion it returns a loop that follows its changes; a champion
+// that can't be opened leaves the one before in place.
+func (s *serving) useModel(in *installation, engine *scoring.Engine) (follow func(context.Context), err error) {
+	bundle, err := in.openModel(s.model)
+	switch {
+	case errors.Is(err, errNoChampion) && s.model == "":
+		in.log.Warn("there is no champion: every decision is a degraded review until a model is promoted")
+	case err != nil:
+		return nil, err
+	default:
+		if err := engine.UseModel(bundle); err != nil {
+			return nil, err
+		}
+	}
+	if s.model != "" {
+		return nil, nil
+	}
+	registry, err := in.registry()
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) {
+		tick := time.NewTicker(modelPoll)
+		defer tick.Stop()
+		refused := ""
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			version, ok, err := registry.Current(models.Champion)
+			if err != nil || !ok || version == refused || engine.Model() != nil && engine.Model().Manifest().Version == version {
+				continue
+			}
+			bundle, err := registry.Open(version)
+			if err == nil {
+				err = engine.UseModel(bundle)
+			}
+			if err != nil {
+				refused = version
+				in.log.Error("the new champion is refused, the model before stays", "version", version, "error", err)
+				continue
+			}
+			refused = ""
+			in.log.Info("model changed", "version", version)
+		}
+	}, nil
+}

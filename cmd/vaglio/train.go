@@ -1,0 +1,221 @@
+package main
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/spf13/cobra"
+
+	"vaglio"
+	"vaglio/features"
+	"vaglio/models"
+	"vaglio/training"
+)
+
+func newTrain() *cobra.Command {
+	var w wiring
+	var o training.Options
+	var catalogue string
+	var maturity string
+	var promote, asJSON bool
+	cmd := &cobra.Command{
+		Use:     "train",
+		Short:   "Train a model on labelled history and write it as a bundle",
+		Example: "  vaglio train --from 2025-11-01 --until 2026-07-01 --test-from 2026-07-01 --test-until 2026-10-01 --promote",
+		Args:    exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			for name, at := range map[string]vaglio.Instant{"from": o.Train.From, "until": o.Train.Until, "test-from": o.Test.From, "test-until": o.Test.Until} {
+				if at == 0 {
+					return usagef("train wants --%s TIME", name)
+				}
+			}
+			if o.Maturity, err = parseDays(maturity); err != nil {
+				return usagef("--maturity: %v", err)
+			}
+			if o.Catalogue, err = readCatalogue(catalogue); err != nil {
+				return err
+			}
+			in, err := newInstallation(cmd, w)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, in.Close()) }()
+			registry, err := in.registry()
+			if err != nil {
+				return err
+			}
+			if o.History, err = in.openHistory(cmd.Context()); err != nil {
+				return err
+			}
+			return trainAndReport(cmd, o, registry, promote, asJSON)
+		},
+	}
+	w.historyFlags(cmd)
+	f := cmd.Flags()
+	f.Var(instantFlag{&o.Train.From}, "from", "begin of the training period")
+	f.Var(instantFlag{&o.Train.Until}, "until", "end of the training period, exclusive; labels learned later are not used in training")
+	f.Var(instantFlag{&o.Test.From}, "test-from", "begin of the test period")
+	f.Var(instantFlag{&o.Test.Until}, "test-until", "end of the test period, exclusive")
+	f.StringVar(&maturity, "maturity", "30d", "age from which a request without a label counts as clean")
+	f.StringVar(&catalogue, "features", "", "feature catalogue (YAML; default: the embedded one)")
+	f.StringVar(&o.Dir, "out", "", "folder of the bundle (default: its version in the registry below --data)")
+	f.StringVar(&o.Version, "version", "", "version of the model (default: the time of training)")
+	f.Uint64Var(&o.Seed, "seed", 1, "seed of LightGBM")
+	f.IntVar(&o.Rounds, "rounds", 0, "most rounds of boosting (default 500, stopped early)")
+	f.BoolVar(&promote, "promote", false, "make the model champion")
+	f.BoolVar(&asJSON, "json", false, "print the evaluation as JSON")
+	return cmd
+}
+
+// trainAndReport trains into the registry, or into o.Dir, prints the evaluation and promotes.
+func trainAndReport(cmd *cobra.Command, o training.Options, registry *models.Registry, promote, asJSON bool) error {
+	if o.Version == "" {
+		o.Version = time.Now().UTC().Format("20060102-150405")
+	}
+	inRegistry, err := registry.Dir(o.Version)
+	if err != nil {
+		return err
+	}
+	if o.Dir == "" {
+		o.Dir = inRegistry
+	}
+	bar := newProgress()
+	o.Progress = func(p training.Progress) { bar.show(p.Step, int64(p.Done), int64(p.Total), "", p.Note) }
+	bundle, evaluation, err := training.Train(cmd.Context(), o)
+	bar.end()
+	if err != nil {
+		return err
+	}
+	if err := printEvaluation(cmd.OutOrStdout(), &evaluation, asJSON); err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "model %s is in %s\n", bundle.Manifest().Version, o.Dir)
+	if !promote {
+		return nil
+	}
+	if filepath.Clean(o.Dir) != filepath.Clean(inRegistry) {
+		if err := os.CopyFS(inRegistry, os.DirFS(o.Dir)); err != nil {
+			return fmt.Errorf("copy the bundle into the registry: %w", err)
+		}
+	}
+	if err := registry.Promote(o.Version, models.Champion); err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "model %s is champion\n", o.Version)
+	return nil
+}
+
+func newEvaluate() *cobra.Command {
+	var w wiring
+	var model, maturity, predictions string
+	var period training.Period
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "evaluate",
+		Short: "Measure a model on the labelled requests of a period",
+		Args:  exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if period.From == 0 || period.Until == 0 {
+				return usagef("evaluate wants --from TIME and --until TIME")
+			}
+			age, err := parseDays(maturity)
+			if err != nil {
+				return usagef("--maturity: %v", err)
+			}
+			in, err := newInstallation(cmd, w)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, in.Close()) }()
+			bundle, err := in.openModel(model)
+			if err != nil {
+				return err
+			}
+			store, err := in.openHistory(cmd.Context())
+			if err != nil {
+				return err
+			}
+			bar := newProgress()
+			evaluation, err := training.Evaluate(cmd.Context(), store, bundle, period, vaglio.InstantOf(time.Now()), age,
+				func(p training.Progress) { bar.show(p.Step, int64(p.Done), int64(p.Total), "", p.Note) })
+			bar.end()
+			if err != nil {
+				return err
+			}
+			if predictions != "" {
+				if err := writeFile(predictions, func(out io.Writer) error { return writePredictions(out, evaluation.Predictions) }); err != nil {
+					return fmt.Errorf("write %s: %w", predictions, err)
+				}
+			}
+			return printEvaluation(cmd.OutOrStdout(), &evaluation, asJSON)
+		},
+	}
+	w.historyFlags(cmd)
+	f := cmd.Flags()
+	f.StringVar(&model, "model", "", "folder of a bundle, or version in the registry (default: the champion)")
+	f.Var(instantFlag{&period.From}, "from", "begin of the period")
+	f.Var(instantFlag{&period.Until}, "until", "end of the period, exclusive")
+	f.StringVar(&maturity, "maturity", "30d", "age from which a request without a label counts as clean")
+	f.StringVar(&predictions, "predictions", "", "also write request_id,probability,label as CSV")
+	f.BoolVar(&asJSON, "json", false, "print as JSON")
+	return cmd
+}
+
+func writePredictions(w io.Writer, predictions []training.Prediction) error {
+	out := csv.NewWriter(w)
+	if err := out.Write([]string{"request_id", "probability", "label"}); err != nil {
+		return err
+	}
+	for _, p := range predictions {
+		label := "0"
+		if p.Fraud {
+			label = "1"
+		}
+		if err := out.Write([]string{p.RequestID, strconv.FormatFloat(p.Probability, 'g', -1, 64), label}); err != nil {
+			return err
+		}
+	}
+	out.Flush()
+	return out.Error()
+}
+
+func printEvaluation(out io.Writer, e *training.Evaluation, asJSON bool) error {
+	if asJSON {
+		return json.MarshalWrite(out, e, jsontext.Multiline(true))
+	}
+	_, err := fmt.Fprintf(out, "%d requests, %d frauds: ROC AUC %.4f, average precision %.4f, recall %.3f at 1 %% false positives, log loss %.4f, Brier %.4f\n",
+		e.Rows, e.Frauds, e.ROCAUC, e.AveragePrecision, e.RecallAt1FPR, e.LogLoss, e.Brier)
+	return err
+}
+
+// parseDays reads 30d.
+func parseDays(s string) (vaglio.Instant, error) {
+	var days int
+	if n, err := fmt.Sscanf(s, "%dd", &days); n != 1 || err != nil || fmt.Sprintf("%dd", days) != s || days < 0 || days > 3650 {
+		return 0, fmt.Errorf("want a number of days such as 30d, not %q", s)
+	}
+	return vaglio.Instant(days) * vaglio.Day, nil
+}
+
+func readCatalogue(path string) (*features.Catalogue, error) {
+	if path == "" {
+		return features.Default(), nil
+	}
+	source, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the catalogue: %w", err)
+	}
+	catalogue, err := features.Parse(source)
+	if err != nil {
+		return nil, fmt.Errorf("read the catalogue %s: %w", path, err)
+	}
+	return catalogue, nil
+}
