@@ -25,7 +25,7 @@ func TestAStandInForTheBinaryIsGivenALoopbackListenerAndEndsCleanly(t *testing.T
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Count(string(config), "<listen_host>127.0.0.1</listen_host>"); got != 1 || strings.Count(string(config), "listen_host") != 2 {
+	if hosts := strings.Split(string(config), "listen_host>"); len(hosts) != 3 || hosts[1] != "127.0.0.1</" {
 		t.Errorf("config.xml listens elsewhere:\n%s", config)
 	}
 	if err := server.Close(); err != nil {
@@ -103,7 +103,8 @@ func TestABinaryThatIsTooOldLeavesTheWorkToTheLibrary(t *testing.T) {
 func standIn(t *testing.T, version string) string {
 	t.Helper()
 	bin := t.TempDir()
-	if output, err := exec.Command("go", "build", "-o", filepath.Join(bin, "clickhouse"), "./testdata/standin").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", filepath.Join(bin, "clickhouse"), "./testdata/standin")
+	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
 	write(t, filepath.Join(bin, "version"), version)

@@ -5,8 +5,9 @@
 // ClickHouse comes from libchdb.so (see package native) or, when there is one of version 26.7 or later on the PATH, from
 // the clickhouse binary; both run as "clickhouse local" with listeners. The child listens on 127.0.0.1 only, behind a
 // password made for each start, as a user that can't read or write files. It ends when this process does, in whatever
-// way, because its standard input then closes: in-flight inserts finish or leave nothing. Rows acknowledged survive a
-// kill of either process and, since every part is synced to disk before its insert returns, a loss of power.
+// way, because its standard input then closes. Rows whose insert returned survive a kill of either process and, since
+// every part is synced to disk first (fsync_after_insert, some 6 ms an insert; a table may say otherwise), a loss of
+// power; rows of an insert that did not return may be there or not.
 //
 // It takes at most 40 % of the machine's memory, keeps ClickHouse's errors in clickhouse.log (two files of 8 MB), and
 // runs in UTC.

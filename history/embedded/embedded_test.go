@@ -123,11 +123,13 @@ func TestAKilledParentTakesItsClickHouseWithItInTheMiddleOfAQuery(t *testing.T) 
 	db := open(t, dsn)
 	running := make(chan error, 1)
 	go func() {
-		_, err := db.Exec(`SELECT sleepEachRow(1) FROM numbers(600) SETTINGS max_block_size = 1, function_sleep_max_microseconds_per_block = 0`)
+		_, err := db.Exec(`SELECT sleepEachRow(1) FROM numbers(600)
+			SETTINGS max_block_size = 1, function_sleep_max_microseconds_per_block = 0`)
 		running <- err
 	}()
 	await(t, "the query", func() bool {
-		return query(t, dsn, `SELECT count() FROM system.processes WHERE query LIKE '%sleepEachRow(1)%' AND query NOT LIKE '%processes%'`) == "1"
+		return query(t, dsn, `SELECT count() FROM system.processes
+			WHERE query LIKE '%sleepEachRow(1)%' AND query NOT LIKE '%processes%'`) == "1"
 	})
 	kill(t, parent)
 	await(t, "the end of clickhouse", func() bool { return gone(child) })
@@ -253,7 +255,8 @@ func TestAStartThatIsCancelledLeavesNothingBehind(t *testing.T) {
 
 func TestAMissingLibraryIsAClearError(t *testing.T) {
 	t.Setenv("VAGLIO_LIB", t.TempDir())
-	if _, err := embedded.Start(t.Context(), embedded.Options{Dir: t.TempDir()}); err == nil || !strings.Contains(err.Error(), "make deps") {
+	_, err := embedded.Start(t.Context(), embedded.Options{Dir: t.TempDir()})
+	if err == nil || !strings.Contains(err.Error(), "make deps") {
 		t.Errorf("error = %v", err)
 	}
 }
