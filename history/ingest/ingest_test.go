@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"pgregory.net/rapid"
 
 	"vaglio"
 	"vaglio/history/ingest"
@@ -437,4 +438,63 @@ func TestProgressGrowsToTheWhole(t *testing.T) {
 	if want := []ingest.Phase{ingest.Checking, ingest.Storing, ingest.StoringDeferred}; !slices.Equal(phases, want) {
 		t.Errorf("phases %v", phases)
 	}
+}
+
+func TestAnyEventsComeBackEqual(t *testing.T) {
+	value := rapid.StringMatching(`[a-z0-9ü "\\]{1,20}`)
+	fields := func(least int) *rapid.Generator[vaglio.Fields] {
+		return rapid.Custom(func(r *rapid.T) vaglio.Fields {
+			fs := vaglio.Fields{}
+			for name, v := range rapid.MapOfN(rapid.StringMatching(`[a-z][a-z_0-9]{0,8}`), value, least, 5).Draw(r, "fields") {
+				fs = fs.With(name, v)
+			}
+			return fs
+		})
+	}
+	instant := rapid.Custom(func(r *rapid.T) vaglio.Instant {
+		return vaglio.Instant(rapid.Int64Range(time.Date(1971, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli(), now().UnixMilli()).Draw(r, "ms"))
+	})
+	rapid.Check(t, func(r *rapid.T) {
+		n := rapid.IntRange(0, 50).Draw(r, "n")
+		var text strings.Builder
+		var want [3][]vaglio.Event // by their turn: others, requests, labels
+		for i := range n {
+			e := vaglio.Event{ID: fmt.Sprint(i, value.Draw(r, "id")), OccurredAt: instant.Draw(r, "occurred"), Entities: fields(1).Draw(r, "entities"),
+				Attributes: fields(0).Draw(r, "attributes"), Kind: rapid.SampledFrom([]string{"payment", "refund_requested", "fraud_confirmed", "fraud_cleared", "x_1"}).Draw(r, "kind")}
+			if rapid.Bool().Draw(r, "observed") {
+				e.ObservedAt = instant.Draw(r, "observed")
+			}
+			if rapid.Bool().Draw(r, "money") {
+				e.Amount, e.Currency = rapid.Int64Range(0, vaglio.MaxAmount).Draw(r, "amount"), "EUR"
+			}
+			turn := 0
+			switch {
+			case e.IsLabel():
+				turn, e.Entities = 2, e.Entities.With("request", "rr")
+			case e.Kind == vaglio.KindRefundRequested:
+				turn = 1
+			}
+			line, err := e.MarshalJSON()
+			if err != nil {
+				r.Fatal(err)
+			}
+			text.Write(append(line, '\n'))
+			if e.ObservedAt == 0 {
+				e.ObservedAt = e.OccurredAt
+			}
+			want[turn] = append(want[turn], e)
+		}
+		var s shelf
+		o := options(&s)
+		o.Stdin = strings.NewReader(text.String())
+		if _, err := ingest.Files(t.Context(), o, []string{"-"}); err != nil {
+			r.Fatal(err)
+		}
+		equal := func(a, b vaglio.Event) bool {
+			return a.Digest() == b.Digest() && a.ObservedAt == b.ObservedAt
+		}
+		if all := slices.Concat(want[:]...); !slices.EqualFunc(s.events, all, equal) {
+			r.Fatalf("got %+v, want %+v", s.events, all)
+		}
+	})
 }

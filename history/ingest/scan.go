@@ -11,10 +11,13 @@ import (
 	"vaglio"
 )
 
-// decoders is how many goroutines decode: more than one file or disk can feed.
-const decoders = 2
+// decoders is how many goroutines decode, and queue how many chunks wait for the sink: about what it takes at once.
+const (
+	decoders = 2
+	queue    = 12
+)
 
-// A chunk ends at this many lines or bytes, so that the queues' memory is bounded.
+// A chunk ends at this many lines or bytes, so that the queue's memory is bounded.
 const (
 	chunkLines = 1000
 	chunkBytes = 256 << 10
@@ -55,8 +58,8 @@ func (im *importer) scan(ctx context.Context, take func(*chunk) error) error {
 	defer wg.Wait()
 	defer cancel()
 
-	ordered := make(chan *chunk, 2*decoders)
-	work := make(chan *chunk, 2*decoders)
+	ordered := make(chan *chunk, queue)
+	work := make(chan *chunk, queue)
 	send := func(c *chunk) bool {
 		c.decoded = make(chan struct{})
 		if c.err != nil {
