@@ -202,8 +202,7 @@ const statusGone = 499
 func (s *Server) fail(err error, x *exchange) {
 	p := problemOf(err)
 	ctx := x.Request().Context()
-	gone := ctx.Err() != nil
-	if gone {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		x.status = statusGone
 	} else if p.kind == Internal || p.kind == Timeout || p.kind == NotReady {
 		s.log.LogAttrs(ctx, slog.LevelError, "request failed", slog.String("route", x.route), slog.String("request_id", x.id),
