@@ -116,6 +116,25 @@ func (r *Request) Event(t Instant) Event {
 	return e
 }
 
+// RequestOf is the request behind an event of kind refund_requested, as far as an event tells.
+func RequestOf(e *Event) Request {
+	r := Request{ID: e.ID, Entities: e.Entities, Amount: e.Amount, Currency: e.Currency, RequestedAt: e.OccurredAt}
+	var p PaymentState
+	own := map[string]*string{"authentication": &r.Authentication, "payment_state": &p.State, "rail": &p.Rail,
+		"reason": &r.Reason, "requested_by": &r.RequestedBy, "type": &r.Type}
+	for _, f := range e.Attributes {
+		if field := own[f.Name]; field != nil {
+			*field = f.Value
+		} else {
+			r.Attributes = append(r.Attributes, f)
+		}
+	}
+	if p != (PaymentState{}) {
+		r.Payment = &p
+	}
+	return r
+}
+
 // Digest identifies the content of the decoded body: spelling, order and white space of the JSON do not matter.
 func (r *Request) Digest() [sha256.Size]byte {
 	b, err := json.Marshal(r)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -303,7 +304,7 @@ func regularPayments(ctx context.Context, store *history.Store, now vaglio.Insta
 	asked := map[string]bool{}
 	err := store.Scan(ctx, []string{vaglio.KindPayment, vaglio.KindRefundRequested}, now-120*vaglio.Day, now, func(f vaglio.Fact) error {
 		customer := f.Entities.Get(vaglio.EntityCustomer)
-		if f.Kind == vaglio.KindRefundRequested {
+		if f.Kind == vaglio.KindRefundRequested || strings.HasPrefix(f.ID, "demo_") {
 			asked[customer] = true
 		} else {
 			payments[customer] = append(payments[customer], f)

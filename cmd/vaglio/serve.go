@@ -68,10 +68,21 @@ func newServe() *cobra.Command {
 
 // service is a running server with all that works behind it.
 type service struct {
-	listener net.Listener
-	cancel   context.CancelFunc
-	work     sync.WaitGroup
-	err      error
+	listener    net.Listener
+	stopServing context.CancelFunc
+	work        sync.WaitGroup
+	err         error
+}
+
+// drainTime bounds the wait at the end for the outbox to reach history. What is left is delivered after the next start.
+const drainTime = 5 * time.Second
+
+func drain(l *ledger.Ledger) {
+	for end := time.Now().Add(drainTime); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if n, err := l.Backlog(context.Background()); n == 0 || err != nil {
+			return
+		}
+	}
 }
 
 // start opens everything and serves until ctx ends or the service is stopped.
@@ -121,10 +132,13 @@ func (s *serving) serveOn(ctx context.Context, in *installation, store *history.
 	server := api.New(api.Options{Engine: engine, Ledger: l, Logger: in.log, Registry: registry, OpenAccess: open})
 	v := &service{listener: listener}
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	v.cancel = cancel
 	serving, stop := context.WithCancel(ctx)
-	v.work.Go(func() { v.err = server.Serve(serving, listener); cancel() })
-	v.work.Go(func() { <-background.Done(); stop() })
+	v.stopServing = stop
+	v.work.Go(func() {
+		v.err = server.Serve(serving, listener)
+		drain(l)
+		cancel()
+	})
 	v.work.Go(func() { _ = l.Relay(background, time.Second, store.Deliver) })
 	if follow != nil {
 		v.work.Go(func() { follow(background) })
@@ -140,7 +154,7 @@ func (v *service) wait() error {
 
 // stop ends the server and waits.
 func (v *service) stop() error {
-	v.cancel()
+	v.stopServing()
 	return v.wait()
 }
 

@@ -32,10 +32,8 @@ func newTrain() *cobra.Command {
 		Example: "  vaglio train --from 2025-11-01 --until 2026-07-01 --test-from 2026-07-01 --test-until 2026-10-01 --promote",
 		Args:    exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			for name, at := range map[string]vaglio.Instant{"from": o.Train.From, "until": o.Train.Until, "test-from": o.Test.From, "test-until": o.Test.Until} {
-				if at == 0 {
-					return usagef("train wants --%s TIME", name)
-				}
+			if o.Train.From == 0 || o.Train.Until == 0 || o.Test.From == 0 || o.Test.Until == 0 {
+				return usagef("train wants --from, --until, --test-from and --test-until")
 			}
 			if o.Maturity, err = parseDays(maturity); err != nil {
 				return usagef("--maturity: %v", err)
