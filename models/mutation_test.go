@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"vaglio/models"
+	"vaglio/training/lightgbm"
 )
 
 // What a mutated text may do is be refused, or score every row with a finite number.
@@ -114,6 +115,17 @@ func TestWhatLeavesWouldMisreadIsRefusedByLine(t *testing.T) {
 	refused("linear trees", "is_linear=", "is_linear=1")
 	refused(`want "end of trees"`, "end of trees", "end of threes")
 	refused("tree_sizes says", "end of trees", "")
+}
+
+func TestARandomForestIsRefused(t *testing.T) {
+	result, err := lightgbm.Train(t.Context(), lightgbm.Job{Rounds: 3, Train: sample(2000, 1),
+		Params: map[string]string{"boosting": "rf", "bagging_fraction": "0.5", "bagging_freq": "1"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := models.ReadModel(result.Model); err == nil || !strings.Contains(err.Error(), "random forest") {
+		t.Errorf("got %v", err)
+	}
 }
 
 func FuzzReadModel(f *testing.F) {

@@ -19,36 +19,52 @@ type explainer struct {
 	scratches sync.Pool
 }
 
-// shares is what explaining a tree needs beyond the tree, by node.
+// block is a value at each of four points. A struct of four stays in registers, an array would go through memory.
+type block struct{ a, b, c, d float64 }
+
+func all(v float64) block              { return block{v, v, v, v} }
+func (x block) scaled(f float64) block { return block{x.a * f, x.b * f, x.c * f, x.d * f} }
+func (x block) plus(y block) block     { return block{x.a + y.a, x.b + y.b, x.c + y.c, x.d + y.d} }
+func (x block) minus(y block) block    { return block{x.a - y.a, x.b - y.b, x.c - y.c, x.d - y.d} }
+func (x block) times(y block) block    { return block{x.a * y.a, x.b * y.b, x.c * y.c, x.d * y.d} }
+func (x block) inverse() block         { return block{1 / x.a, 1 / x.b, 1 / x.c, 1 / x.d} }
+func (x block) sum() float64           { return x.a + x.b + x.c + x.d }
+
+// shares is what explaining a tree needs beyond the tree.
 type shares struct {
-	rule   rule
-	before []before
-	// inverse holds, for each node with an earlier split on its feature, 1/(t + (1−t) z) by point.
-	inverse []float64
+	rule  []points
+	steps []step // by node
+	// inverse holds, for each node with an earlier split on its feature and each block, 1/(t + (1−t) z) by point.
+	inverse []block
 }
 
-// before tells of a node and the nearest earlier split on its feature.
-type before struct {
+// step is a node as seen by the explainer, together with the nearest earlier split on its feature.
+type step struct {
 	left     float64 // share of the node's training rows that go left
 	z        float64 // product of the shares of the earlier splits on the same feature, 1 without one
-	ancestor int32   // the nearest of them, or -1
-	onLeft   bool    // the node lies on that one's left
-	inverse  int32   // where its row of inverses begins, when there is an ancestor
+	child    [2]int32
+	leaf     [2]float64 // the values of those children that are leaves
+	feature  int32
+	ancestor int32 // the nearest earlier split on the feature, or -1
+	inverse  int32 // where the node's inverses begin, when there is an ancestor
+	onLeft   bool  // the node lies on the ancestor's left
 }
 
-// rule is a quadrature on [0, 1].
-type rule struct{ points, weights []float64 }
+// points are some of the points t of a quadrature on [0, 1] with 1−t and their weights; what fills up the last block has
+// weight 0.
+type points struct{ t, rest, weight block }
 
-// scratch is the memory of one explanation, by node (of the largest tree) and point.
+// scratch is the memory of one explanation, by node of the largest tree.
 type scratch struct {
-	product, mean, toLeft []float64
-	left, open            []bool
+	product, mean, toLeft []block
+	goesLeft              []float64 // 1 or 0
+	open                  []bool    // the vector passes all earlier splits on the node's feature
 }
 
 func (e *explainer) prepare(trees []tree, features int) {
 	e.trees = make([]shares, len(trees))
-	rules := map[int]rule{}
-	nodes, cells := 0, 0
+	rules := map[int][]points{}
+	nodes := 0
 	for i := range trees {
 		t := &trees[i]
 		if len(t.nodes) == 0 {
@@ -61,33 +77,46 @@ func (e *explainer) prepare(trees []tree, features int) {
 		}
 		e.base += mean
 		s := &e.trees[i]
-		distinct := s.link(t, features)
-		n := (distinct + 1) / 2
-		if _, ok := rules[n]; !ok {
-			rules[n] = gaussLegendre(n)
+		n := (s.link(t, features) + 1) / 2
+		if rules[n] == nil {
+			rules[n] = blocks(gaussLegendre(n))
 		}
 		s.rule = rules[n]
-		for j := range s.before {
-			b := &s.before[j]
-			if b.ancestor < 0 {
+		for j := range s.steps {
+			st := &s.steps[j]
+			if st.ancestor < 0 {
 				continue
 			}
-			b.inverse = int32(len(s.inverse))
-			for _, p := range s.rule.points {
-				s.inverse = append(s.inverse, 1/(p+(1-p)*b.z))
+			st.inverse = int32(len(s.inverse))
+			for _, p := range s.rule {
+				s.inverse = append(s.inverse, p.t.plus(p.rest.scaled(st.z)).inverse())
 			}
 		}
-		nodes, cells = max(nodes, len(t.nodes)), max(cells, len(t.nodes)*n)
+		nodes = max(nodes, len(t.nodes))
 	}
 	e.scratches.New = func() any {
-		return &scratch{make([]float64, cells), make([]float64, cells), make([]float64, cells), make([]bool, nodes), make([]bool, nodes)}
+		return &scratch{make([]block, nodes), make([]block, nodes), make([]block, nodes), make([]float64, nodes), make([]bool, nodes)}
 	}
+}
+
+// blocks deals a rule out by four.
+func blocks(t, weights []float64) []points {
+	for len(t)%4 != 0 {
+		t, weights = append(t, 0.5), append(weights, 0)
+	}
+	var rule []points
+	for i := 0; i < len(t); i += 4 {
+		p := points{t: block{t[i], t[i+1], t[i+2], t[i+3]}, weight: block{weights[i], weights[i+1], weights[i+2], weights[i+3]}}
+		p.rest = all(1).minus(p.t)
+		rule = append(rule, p)
+	}
+	return rule
 }
 
 // link finds each node's nearest earlier split on its feature and returns the largest number of distinct features on a
 // path.
 func (s *shares) link(t *tree, features int) (distinct int) {
-	s.before = make([]before, len(t.nodes))
+	s.steps = make([]step, len(t.nodes))
 	latest := make([]int32, features) // of the current path: the last node that split by the feature, or -1
 	onLeft := make([]bool, features)
 	for f := range latest {
@@ -95,30 +124,27 @@ func (s *shares) link(t *tree, features int) (distinct int) {
 	}
 	var walk func(at int32, onPath int)
 	walk = func(at int32, onPath int) {
-		n, b := &t.nodes[at], &s.before[at]
-		b.left, b.z, b.ancestor = t.rows(n.left)/n.count, 1, latest[n.feature]
-		b.onLeft = onLeft[n.feature]
-		if b.ancestor >= 0 {
-			if a := &s.before[b.ancestor]; b.onLeft {
-				b.z = a.z * a.left
-			} else {
-				b.z = a.z * (1 - a.left)
-			}
-		} else {
+		n, st := &t.nodes[at], &s.steps[at]
+		*st = step{left: t.rows(n.left) / n.count, z: 1, child: [2]int32{n.left, n.right}, feature: n.feature, ancestor: latest[n.feature],
+			onLeft: onLeft[n.feature]}
+		switch {
+		case st.ancestor < 0:
 			onPath++
+		case st.onLeft:
+			st.z = s.steps[st.ancestor].z * s.steps[st.ancestor].left
+		default:
+			st.z = s.steps[st.ancestor].z * (1 - s.steps[st.ancestor].left)
 		}
 		distinct = max(distinct, onPath)
 		latest[n.feature] = at
-		for _, side := range [2]bool{true, false} {
-			c := n.right
-			if side {
-				c = n.left
-			}
-			if onLeft[n.feature] = side; c >= 0 {
+		for side, c := range st.child {
+			if onLeft[n.feature] = side == 0; c >= 0 {
 				walk(c, onPath)
+			} else {
+				st.leaf[side] = t.leafValue[^c]
 			}
 		}
-		latest[n.feature], onLeft[n.feature] = b.ancestor, b.onLeft
+		latest[n.feature], onLeft[n.feature] = st.ancestor, st.onLeft
 	}
 	walk(0, 0)
 	return distinct
@@ -151,102 +177,79 @@ func (e *explainer) explain(dst, vec []float64, trees []tree) float64 {
 // does). The sum over the leaves telescopes to φ += z (c − r) ∫ product (mean_left − mean_right)/f² at each node whose
 // feature the vector has passed so far; where it has not, the node's own term is 0 and m = r.
 func (s *shares) explain(dst, vec []float64, t *tree, memory *scratch) {
-	points, weights := s.rule.points, s.rule.weights
-	k := len(points)
-	product, mean, toLeft := memory.product[:len(t.nodes)*k], memory.mean[:len(t.nodes)*k], memory.toLeft[:len(t.nodes)*k]
-	for p := range k {
-		product[p] = weights[p]
+	steps := s.steps
+	goesLeft, open := memory.goesLeft[:len(steps)], memory.open[:len(steps)]
+	for i := range steps {
+		st, n, left := &steps[i], &t.nodes[i], 0
+		if n.goesLeft(vec[n.feature]) {
+			left = 1
+		}
+		goesLeft[i] = float64(left)
+		open[i] = st.ancestor < 0 || open[st.ancestor] && (goesLeft[st.ancestor] == 1) == st.onLeft
 	}
-	for i := range t.nodes {
-		n, b := &t.nodes[i], &s.before[i]
-		goes := n.goesLeft(vec[n.feature])
-		open := b.ancestor < 0 || memory.open[b.ancestor] && memory.left[b.ancestor] == b.onLeft
-		memory.left[i], memory.open[i] = goes, open
-		here, m := product[i*k:i*k+k], toLeft[i*k:i*k+k]
-		switch {
-		case !open:
-			for p := range m {
-				m[p] = b.left
-			}
-		case b.ancestor < 0 && goes:
-			for p, x := range points[:len(m)] {
-				m[p] = x + (1-x)*b.left
-			}
-		case b.ancestor < 0:
-			for p, x := range points[:len(m)] {
-				m[p] = (1 - x) * b.left
-			}
-		default:
-			inverse := s.inverse[b.inverse:][:len(m)]
-			zr, c := b.z*b.left, 0.0
-			if goes {
-				c = 1
-			}
-			for p, x := range points[:len(m)] {
-				m[p] = (c*x + (1-x)*zr) * inverse[p]
-			}
-		}
-		if l := int(n.left); l >= 0 {
-			below := product[l*k:][:len(m)]
-			for p := range m {
-				below[p] = here[p] * m[p]
-			}
-		}
-		if r := int(n.right); r >= 0 {
-			below := product[r*k:][:len(m)]
-			for p := range m {
-				below[p] = here[p] * (1 - m[p])
-			}
-		}
+	for b := range s.rule {
+		s.down(b, memory)
+		s.up(b, dst, memory)
 	}
-	for i := len(t.nodes) - 1; i >= 0; i-- {
-		n, b := &t.nodes[i], &s.before[i]
-		here, m, up := product[i*k:i*k+k], toLeft[i*k:i*k+k], mean[i*k:i*k+k]
-		left, leftValue := t.below(mean, n.left, k)
-		right, rightValue := t.below(mean, n.right, k)
-		var inverse []float64
-		if b.ancestor >= 0 {
-			inverse = s.inverse[b.inverse:][:k]
+}
+
+func (s *shares) down(b int, memory *scratch) {
+	steps, p := s.steps, &s.rule[b]
+	product, toLeft := memory.product[:len(steps)], memory.toLeft[:len(steps)]
+	goesLeft, open := memory.goesLeft[:len(steps)], memory.open[:len(steps)]
+	product[0] = p.weight
+	for i := range steps {
+		st := &steps[i]
+		m := all(st.left)
+		if open[i] {
+			m = p.t.scaled(goesLeft[i]).plus(p.rest.scaled(st.z * st.left))
+			if st.ancestor >= 0 {
+				m = m.times(s.inverse[int(st.inverse)+b])
+			}
 		}
-		var sum float64
-		for p := range m {
-			l, r := leftValue, rightValue
-			if left != nil {
-				l = left[p]
-			}
-			if right != nil {
-				r = right[p]
-			}
-			d := l - r
-			up[p] = r + m[p]*d
-			term := here[p] * d
-			if inverse != nil {
-				term *= inverse[p] * inverse[p]
-			}
-			sum += term
+		toLeft[i] = m
+		here := product[i]
+		l := here.times(m)
+		if c := st.child[0]; c >= 0 {
+			product[c] = l
 		}
-		if memory.open[i] {
-			c := 0.0
-			if memory.left[i] {
-				c = 1
-			}
-			dst[n.feature] += b.z * (c - b.left) * sum
+		if c := st.child[1]; c >= 0 {
+			product[c] = here.minus(l)
 		}
 	}
 }
 
-// below is the means of a child by point, or a leaf's value.
-func (t *tree) below(mean []float64, child int32, k int) ([]float64, float64) {
-	if child < 0 {
-		return nil, t.leafValue[^child]
+func (s *shares) up(b int, dst []float64, memory *scratch) {
+	steps := s.steps
+	product, mean, toLeft := memory.product[:len(steps)], memory.mean[:len(steps)], memory.toLeft[:len(steps)]
+	goesLeft, open := memory.goesLeft[:len(steps)], memory.open[:len(steps)]
+	for i := len(steps) - 1; i >= 0; i-- {
+		st := &steps[i]
+		l, r := all(st.leaf[0]), all(st.leaf[1])
+		if c := st.child[0]; c >= 0 {
+			l = mean[c]
+		}
+		if c := st.child[1]; c >= 0 {
+			r = mean[c]
+		}
+		d := l.minus(r)
+		mean[i] = r.plus(toLeft[i].times(d))
+		if !open[i] {
+			continue
+		}
+		terms := product[i].times(d)
+		if st.ancestor >= 0 {
+			inverse := s.inverse[int(st.inverse)+b]
+			terms = terms.times(inverse.times(inverse))
+		}
+		dst[st.feature] += st.z * (goesLeft[i] - st.left) * terms.sum()
 	}
-	return mean[int(child)*k : int(child)*k+k], 0
 }
 
 // gaussLegendre computes the n points and weights on [0, 1] that integrate polynomials of degree 2n−1 exactly, by
 // Newton's method on the Legendre polynomial P_n.
-func gaussLegendre(n int) rule {
-	r := rule{make([]float64, n), make([]float64, n)}
+func gaussLegendre(n int) (t, weights []float64) {
+	t, weights = make([]float64, n), make([]float64, n)
 	for i := range n {
 		x := math.Cos(math.Pi * (float64(i) + 0.75) / (float64(n) + 0.5))
 		var slope float64
@@ -262,8 +265,8 @@ func gaussLegendre(n int) rule {
 				break
 			}
 		}
-		r.points[i] = (1 - x) / 2
-		r.weights[i] = 1 / ((1 - x*x) * slope * slope)
+		t[i] = (1 - x) / 2
+		weights[i] = 1 / ((1 - x*x) * slope * slope)
 	}
-	return r
+	return t, weights
 }

@@ -61,7 +61,7 @@ type Result struct {
 	GoldenRaw           []float64   // log-odds by LightGBM's own reading of Model
 	GoldenContributions [][]float64 // by LightGBM: one entry a column, then the base value
 	Version             string      // of the library: a release, or its file's "sha256:…" when it is no known one
-	Warnings            []string    // LightGBM's, each once
+	Warnings            []string    // LightGBM's, each once, but for the one about unknown categories
 }
 
 // Train trains in a child process and waits for it. progress, which may be nil, is called on the caller's goroutine

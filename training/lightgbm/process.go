@@ -236,7 +236,11 @@ type output struct {
 	kept   bytes.Buffer
 }
 
-const unknownParameter = "Unknown parameter"
+const (
+	unknownParameter = "Unknown parameter"
+	// negativeCategory is what LightGBM says of code -1, which is how features write an unknown category.
+	negativeCategory = "Met negative value in categorical features, will convert it to NaN"
+)
 
 func (o *output) Write(b []byte) (int, error) {
 	o.mu.Lock()
@@ -255,7 +259,7 @@ func (o *output) warnings() []string {
 	var all []string
 	seen := map[string]bool{}
 	for line := range strings.Lines(o.text()) {
-		if _, text, ok := strings.Cut(strings.TrimSpace(line), "[Warning] "); ok && !seen[text] {
+		if _, text, ok := strings.Cut(strings.TrimSpace(line), "[Warning] "); ok && !seen[text] && text != negativeCategory {
 			seen[text] = true
 			all = append(all, text)
 		}
