@@ -4,10 +4,12 @@
 package vaglio
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -144,28 +146,31 @@ func (fs Fields) MarshalJSONTo(enc *jsontext.Encoder) error {
 
 // UnmarshalJSONFrom reads an object whose values are all strings; a repeated name is an error.
 func (fs *Fields) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
-	begin, err := dec.ReadToken()
-	if err != nil {
-		return err
-	}
-	if begin.Kind() != '{' {
+	if kind := dec.PeekKind(); kind != '{' {
+		if err := dec.SkipValue(); err != nil {
+			return err
+		}
 		return errors.New("want an object of strings")
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return err
 	}
 	*fs = (*fs)[:0]
 	for dec.PeekKind() != '}' {
-		name, err := dec.ReadToken()
+		name, err := dec.ReadValue()
 		if err != nil {
 			return err
 		}
-		n := name.String()
-		value, err := dec.ReadToken()
+		f := Field{Name: fieldName(name)}
+		value, err := dec.ReadValue()
 		if err != nil {
 			return err
 		}
 		if value.Kind() != '"' {
-			return fmt.Errorf("the value of %q is not a string", n)
+			return &json.SemanticError{JSONPointer: dec.StackPointer(), Err: errors.New("want a string")}
 		}
-		*fs = append(*fs, Field{n, value.String()})
+		f.Value = unquoted(value)
+		*fs = append(*fs, f)
 	}
 	if _, err := dec.ReadToken(); err != nil {
 		return err
@@ -173,6 +178,35 @@ func (fs *Fields) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	slices.SortFunc(*fs, func(a, b Field) int { return strings.Compare(a.Name, b.Name) })
 	return nil
 }
+
+// unquoted is the content of a JSON string that the decoder has accepted.
+func unquoted(quoted jsontext.Value) string {
+	if plain := quoted[1 : len(quoted)-1]; !bytes.ContainsRune(plain, '\\') {
+		return string(plain)
+	}
+	plain, err := jsontext.AppendUnquote(nil, quoted)
+	if err != nil {
+		panic("vaglio: the decoder accepted a string that it can't unquote: " + err.Error())
+	}
+	return string(plain)
+}
+
+// fieldName is unquoted without an allocation for names that come with almost every event.
+func fieldName(quoted jsontext.Value) string {
+	if name, ok := wellKnownNames[string(quoted[1:len(quoted)-1])]; ok {
+		return name
+	}
+	return unquoted(quoted)
+}
+
+var wellKnownNames = func() map[string]string {
+	names := map[string]string{}
+	for _, name := range strings.Fields("customer payment device ip instrument payout_instrument merchant address employee request " +
+		"type reason rail payment_state authentication requested_by channel country payee_verification fraud_type what source") {
+		names[name] = name
+	}
+	return names
+}()
 
 // FieldError says what is wrong with one field of an input. Pointer is an RFC 6901 JSON pointer, "" for the whole.
 type FieldError struct {
@@ -256,6 +290,8 @@ func fieldError(err error) FieldError {
 	switch {
 	case errors.Is(semantic.Err, json.ErrUnknownName):
 		return FieldError{pointer, "unknown member"}
+	case errors.Is(semantic.Err, strconv.ErrSyntax), errors.Is(semantic.Err, strconv.ErrRange):
+		return FieldError{pointer, "want a whole number within 64 bits"}
 	case semantic.Err != nil:
 		return FieldError{pointer, semantic.Err.Error()}
 	default:

@@ -70,7 +70,7 @@ var routes = []route{
 		maxBody: 16 << 20, atOnce: 8, timeout: 45 * time.Second, handle: (*Server).events},
 	{method: "GET", path: "/healthz", timeout: time.Second, quiet: true, handle: (*Server).healthz},
 	{method: "GET", path: "/readyz", atOnce: 16, timeout: 5 * time.Second, quiet: true, handle: (*Server).readyz},
-	{method: "GET", path: "/metrics", scopes: []string{ScopeMetrics},
+	{method: "GET", path: "/metrics", scopes: []string{ledger.ScopeMetrics},
 		atOnce: 4, timeout: 10 * time.Second, quiet: true, handle: (*Server).showMetrics},
 }
 

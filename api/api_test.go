@@ -176,7 +176,7 @@ func TestEveryBadRequestIsItsOwnClearProblem(t *testing.T) {
 	refused(with(`EUR`, `QQQ`), 422, api.InvalidRequest, "/currency")
 	refused(with(`"refund"`, `"gift"`), 422, api.InvalidRequest, "/type")
 	refused(with(`"customer"`, `"Customer"`), 422, api.InvalidRequest, "/entities/customer /entities")
-	refused(with(`"c_secret"`, `17`), 422, api.InvalidRequest, "/entities")
+	refused(with(`"c_secret"`, `17`), 422, api.InvalidRequest, "/entities/customer")
 	refused(with(`"EUR"`, `"EUR","requested_at":"3026-01-01T00:00:00Z"`), 422, api.InvalidRequest, "/requested_at")
 	refused(with(`"EUR"`, `"EUR","requested_at":1795341600`), 422, api.InvalidRequest, "/requested_at")
 	refused(with(`"EUR"`, `"EUR","payment":{"rail":"pigeon","captured_amount":-1}`), 422, api.InvalidRequest, "/payment/rail /payment/captured_amount")

@@ -11,9 +11,6 @@ import (
 	"vaglio/ledger"
 )
 
-// ScopeMetrics lets a scraper in that may see nothing else. The other scopes are the ledger's.
-const ScopeMetrics = "metrics"
-
 // maxSecretBytes is far above the length of any secret that the ledger gives out.
 const maxSecretBytes = 256
 

@@ -241,11 +241,10 @@ func TestWalkAndScanStreamEverythingOnce(t *testing.T) {
 	}
 }
 
-
 func TestEventsFromTheFutureAreRefused(t *testing.T) {
 	s := open(t, "EUR")
 	_, err := s.Insert(t.Context(), []vaglio.Event{event("a", "login", t0+2*vaglio.Day+1, "customer", "c")})
-	if invalid, ok := err.(vaglio.Invalid); !ok || invalid[0].Pointer != "/occurred_at" {
+	if invalid, ok := err.(vaglio.Invalid); !ok || invalid[0].Pointer != "/0/occurred_at" {
 		t.Errorf("got %v", err)
 	}
 }

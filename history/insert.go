@@ -2,6 +2,7 @@ package history
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -25,7 +26,8 @@ func (s *Store) Prepare(e vaglio.Event, observedAt vaglio.Instant) (vaglio.Fact,
 	return f, nil
 }
 
-// Insert stores live events: those without observed_at were observed now.
+// Insert stores live events: those without observed_at were observed now. Events that are refused are a [vaglio.Invalid]
+// whose pointers begin with the place in the slice (/3/occurred_at); then none is stored.
 func (s *Store) Insert(ctx context.Context, events []vaglio.Event) ([]vaglio.Outcome, error) {
 	return s.insert(ctx, events, func(*vaglio.Event) vaglio.Instant { return s.now() })
 }
@@ -37,12 +39,23 @@ func (s *Store) Import(ctx context.Context, events []vaglio.Event) ([]vaglio.Out
 
 func (s *Store) insert(ctx context.Context, events []vaglio.Event, observed func(*vaglio.Event) vaglio.Instant) ([]vaglio.Outcome, error) {
 	facts := make([]sent, len(events))
+	var bad vaglio.Invalid
 	for i := range events {
 		f, err := s.Prepare(events[i], observed(&events[i]))
-		if err != nil {
+		var invalid vaglio.Invalid
+		switch {
+		case errors.As(err, &invalid):
+			for _, wrong := range invalid {
+				bad = append(bad, vaglio.FieldError{Pointer: fmt.Sprintf("/%d%s", i, wrong.Pointer), Detail: wrong.Detail})
+			}
+		case err != nil:
 			return nil, err
+		default:
+			facts[i] = sent{f, events[i].Digest()}
 		}
-		facts[i] = sent{f, events[i].Digest()}
+	}
+	if len(bad) > 0 {
+		return nil, bad
 	}
 	return s.store(ctx, facts)
 }

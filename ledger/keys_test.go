@@ -59,7 +59,7 @@ func keys(t *testing.T, open opener) {
 	must(t, l.RevokeKey(t.Context(), long.ID))
 	revoked := now
 	refuses(longSecret)
-	has(false)
+	has(true)
 	now += vaglio.Hour
 	must(t, l.RevokeKey(t.Context(), long.ID))
 	if err := l.RevokeKey(t.Context(), "key_none"); !errors.Is(err, ledger.ErrNotFound) {
