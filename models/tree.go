@@ -4,7 +4,6 @@ package models
 const (
 	isCategorical = 1 << 0
 	defaultLeft   = 1 << 1
-	missingNone   = 0
 	missingZero   = 1
 	missingNaN    = 2
 )
