@@ -12,8 +12,8 @@ RUN make build VERSION="$VERSION"
 # The native libraries need glibc: neither scratch nor alpine will do.
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates libgomp1 && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --home-dir /var/lib/vaglio --create-home --shell /usr/sbin/nologin vaglio \
-    && chmod 700 /var/lib/vaglio
+    && useradd --system --uid 10001 --user-group --home-dir /var/lib/vaglio --shell /usr/sbin/nologin vaglio \
+    && install -d -m 700 -o vaglio -g vaglio /var/lib/vaglio
 COPY --from=build /src/.deps/lib/libchdb.so /src/.deps/lib/lib_lightgbm.so /usr/local/lib/vaglio/
 COPY --from=build /src/bin/vaglio /usr/local/bin/vaglio
 USER vaglio
