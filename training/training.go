@@ -55,15 +55,18 @@ type Options struct {
 	Catalogue *features.Catalogue // nil: the default one
 	Train     Period
 	Test      Period
-	Maturity  vaglio.Instant    // 0: DefaultMaturity
-	Params    map[string]string // over DefaultParams
-	Rounds    int               // 0: 500, with early stopping after 50
-	Seed      uint64
-	Name      string           // of the model; "" is "refund"
-	Version   string           // "" is made of the time of training
-	Dir       string           // where the bundle goes; must not exist
-	Now       func() time.Time // nil: time.Now
-	Progress  func(Progress)   // may be nil
+	// LabelsUntil is the cut of knowledge for training: labels learned later are not used. 0: the end of Train, as on the
+	// day on which such a model would have been trained.
+	LabelsUntil vaglio.Instant
+	Maturity    vaglio.Instant    // 0: DefaultMaturity
+	Params      map[string]string // over DefaultParams
+	Rounds      int               // 0: 500, with early stopping after 50
+	Seed        uint64
+	Name        string           // of the model; "" is "refund"
+	Version     string           // "" is made of the time of training
+	Dir         string           // where the bundle goes; must not exist
+	Now         func() time.Time // nil: time.Now
+	Progress    func(Progress)   // may be nil
 }
 
 // Progress tells how far a long step is.
@@ -85,8 +88,8 @@ func Train(ctx context.Context, o Options) (*models.Bundle, Evaluation, error) {
 	if _, err := os.Stat(o.Dir); err == nil {
 		return nil, Evaluation{}, fmt.Errorf("write the bundle: %s exists already", o.Dir)
 	}
-	// The training side may know only what was known when its period ended; the test is judged by all that is known today.
-	train, err := o.labelled(ctx, o.Train, o.Train.Until)
+	// The training side may know only what was known at its cut; the test is judged by all that is known today.
+	train, err := o.labelled(ctx, o.Train, o.LabelsUntil)
 	if err != nil {
 		return nil, Evaluation{}, fmt.Errorf("training period: %w", err)
 	}
@@ -228,6 +231,7 @@ func (o *Options) fill() {
 		o.Catalogue = features.Default()
 	}
 	o.Maturity = cmp.Or(o.Maturity, DefaultMaturity)
+	o.LabelsUntil = cmp.Or(o.LabelsUntil, o.Train.Until)
 	o.Rounds = cmp.Or(o.Rounds, 500)
 	o.Name = cmp.Or(o.Name, "refund")
 	if o.Now == nil {

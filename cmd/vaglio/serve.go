@@ -104,14 +104,10 @@ func (s *serving) start(ctx context.Context, in *installation) (*service, error)
 
 // serveOn starts the engine, what works behind it, and the server.
 func (s *serving) serveOn(ctx context.Context, in *installation, store *history.Store, l *ledger.Ledger, open bool) (*service, error) {
-	policy := scoring.DefaultPolicy()
-	if s.policy != "" {
-		var err error
-		if policy, err = scoring.ReadPolicy(s.policy); err != nil {
-			return nil, err
-		}
+	engine, err := s.newEngine(in, store, l)
+	if err != nil {
+		return nil, err
 	}
-	engine := scoring.New(scoring.Options{History: store, Ledger: l, Policy: policy, Budget: s.budget, Logger: in.log})
 	follow, err := s.useModel(in, engine)
 	if err != nil {
 		return nil, err
@@ -144,6 +140,17 @@ func (s *serving) serveOn(ctx context.Context, in *installation, store *history.
 		v.work.Go(func() { follow(background) })
 	}
 	return v, nil
+}
+
+func (s *serving) newEngine(in *installation, store *history.Store, l *ledger.Ledger) (*scoring.Engine, error) {
+	policy := scoring.DefaultPolicy()
+	if s.policy != "" {
+		var err error
+		if policy, err = scoring.ReadPolicy(s.policy); err != nil {
+			return nil, err
+		}
+	}
+	return scoring.New(scoring.Options{History: store, Ledger: l, Policy: policy, Budget: s.budget, Logger: in.log}), nil
 }
 
 // wait returns when the server has ended, everything behind it with it.
