@@ -52,16 +52,22 @@ func (c *customer) prepareRole() {
 	}
 }
 
+// The reasons through which a serial refunder rotates.
+var (
+	serialGoods = []choice{{"not_as_described", 1}, {"not_received", 1}, {"changed_mind", 1}, {"other", 1}, {"wrong_amount", 1},
+		{"withdrawal_right", 1}}
+	serialDeposits = []choice{{"service_failure", 1}, {"changed_mind", 1}, {"not_credited", 1}, {"other", 1}, {"wrong_amount", 1}}
+)
+
 // refundSerially asks back a share of payments that climbs over months, for ever other reasons, often in part and just
 // below round amounts, always from the usual device to the source.
 func (c *customer) refundSerially() {
 	k := knobs.serial
 	d := c.d
 	r := c.role
-	mean := (k.firstShare + k.lastShare) / 2
-	payments := float64(r.requests) / mean
+	payments := float64(r.requests) / (k.lastShare - (k.lastShare-k.firstShare)*k.climb/2)
 	drift := c.plan.start + vaglio.Instant(float64(c.plan.config.Until-c.plan.start)*k.driftFrom)
-	due, asked := d.Float64(), 0
+	due, asked, turn := d.Float64(), 0, d.IntN(len(serialGoods))
 	for i := 0.0; i < payments && asked < r.requests; i++ {
 		x := (i + d.Float64()) / payments
 		at := c.awake(r.at + vaglio.Instant(x*float64(r.end-r.at)))
@@ -74,16 +80,17 @@ func (c *customer) refundSerially() {
 		o.merchant = &c.plan.merchants[c.plan.merchant(d, o.deposit)]
 		o.amount = c.price(o.merchant, factor)
 		p := c.pay(at, o)
-		if due += k.firstShare + (k.lastShare-k.firstShare)*x; due < 1 {
+		if due += k.firstShare + (k.lastShare-k.firstShare)*min(x/k.climb, 1); due < 1 {
 			continue
 		}
 		due--
 		asked++
-		reasons := goodsReasons
+		turn++
+		reasons := serialGoods
 		if p.merchant.deposit {
-			reasons = depositReasons
+			reasons = serialDeposits
 		}
-		q := c.ordinaryClaim(p, reasons)
+		q := c.ordinaryClaim(p, reasons[turn%len(reasons):][:1])
 		q.pattern = SerialRefunder
 		if d.chance(k.partial) && p.amount > 2_000 {
 			q.amount = int64(float64(p.amount)*d.between(0.3, 0.95))/1_000*1_000 - int64(d.whole(1, 200))
@@ -103,7 +110,8 @@ func (c *customer) unasked(from, until vaglio.Instant) (out []*payment) {
 	return
 }
 
-// beTakenOver lets an attacker log in, change the account and ask a payment of the victim's back to another account.
+// beTakenOver lets an attacker log in, change the account and ask a payment of the victim's back, mostly to another
+// account; no sign but the request is always there, yet never all are missing.
 func (c *customer) beTakenOver() {
 	k := knobs.takeover
 	d := c.d
@@ -114,7 +122,8 @@ func (c *customer) beTakenOver() {
 		targets = append(targets, c.pay(c.awake(r.at-d.span(vaglio.Day, 20*vaglio.Day)), order{}))
 	}
 	device, ip := r.device, r.ip
-	if !d.chance(k.newDevice) {
+	elsewhere := d.chance(k.payoutElsewhere)
+	if elsewhere && !d.chance(k.newDevice) {
 		device = c.deviceAt(r.at) // the victim's own, remotely steered
 		ip = c.ipAt()
 	}
@@ -123,11 +132,11 @@ func (c *customer) beTakenOver() {
 	}
 	c.login(r.at, device, ip)
 	step := func() vaglio.Instant { return d.span(r.at+vaglio.Minute, end-10*vaglio.Minute) }
-	if d.chance(k.credentials) {
+	if !elsewhere || d.chance(k.credentials) {
 		c.changeCredentials(step(), device, ip)
 	}
 	payout, payee := "", ""
-	if d.chance(k.payoutElsewhere) {
+	if elsewhere {
 		payout, payee = c.plan.ids.instrument("sct_inst", c.index, c.things+1), d.pick(k.payee)
 		c.things++
 		if d.chance(k.payoutAdded) {
@@ -274,6 +283,15 @@ func (c *customer) spendAndDisown() {
 // dipTwice gets an ordinary refund, and later the same money again from the bank.
 func (c *customer) dipTwice() {
 	d := c.d
+	if earlier := c.unasked(0, c.role.at); len(earlier) > 0 && d.chance(knobs.dip.before) {
+		p := earlier[d.IntN(len(earlier))]
+		kind := vaglio.KindChargeback
+		if p.source.rail == "direct_debit" {
+			kind = "payment_returned"
+		}
+		c.emit(kind, p.settled+d.days(spread{14, 4, 45}), p.amount, c.disputeEntities(p, ""), nil)
+		p.requested = true // so that nothing else happens to it
+	}
 	c.times(func(at vaglio.Instant) {
 		rail := d.pick([]choice{{"card", 0.65}, {"direct_debit", 0.35}})
 		paidFrom := source{rail: rail}

@@ -87,6 +87,7 @@ var knobs = struct {
 	ring     ringKnobs
 	received receivedKnobs
 	spent    spentKnobs
+	dip      dipKnobs
 	insider  insiderKnobs
 	heavy    heavyKnobs
 	phone    phoneKnobs
@@ -99,12 +100,12 @@ var knobs = struct {
 		newPhonesPerYear: 0.35, credentialsPerYear: 0.35, payoutsPerYear: 0.12, contactsPerYear: 0.3,
 		logins: 0.30, failedLogins: 0.05, stepUps: 0.03, mobileIP: 0.35, secondDevice: 0.4,
 		spends: 0.45, fastSpender: 0.4, withdrawals: 0.04, trackedGoods: 0.65, bookedDeposits: 0.15,
-		newcomerRequests: 1.8, slips: 0.2, corrected: 0.6, partial: 0.15, deliveredYetClaimed: 0.3, spentYetDisowned: 0.3,
+		newcomerRequests: 1.8, slips: 0.03, corrected: 0.6, partial: 0.15, deliveredYetClaimed: 0.14, spentYetDisowned: 0.42,
 		byEmployee: 0.06, contacted: 0.3, recalls: 0.05,
 		chargebacks: 0.0015, warnings: 0.001, returned: 0.01,
 		reviewedClean: 0.05, deniedDisputed: 0.12, disputeLost: 0.5,
 	},
-	serial: serialKnobs{months: [2]float64{4, 8}, requests: [2]int{5, 14}, firstShare: 0.1, lastShare: 0.6, partial: 0.5, driftFrom: 0.75, drift: 0.5},
+	serial: serialKnobs{months: [2]float64{3.5, 7}, requests: [2]int{9, 22}, firstShare: 0.1, lastShare: 0.6, climb: 0.3, partial: 0.4, driftFrom: 0.75, drift: 0.5},
 	takeover: takeoverKnobs{
 		span: spread{9, 1.5, 40}, failedLogins: 0.55, newDevice: 0.8, reusedDevice: 0.15, credentials: 0.75, payoutAdded: 0.75, payoutElsewhere: 0.8,
 		passed: 0.25, second: 0.25,
@@ -116,18 +117,19 @@ var knobs = struct {
 		payee: []choice{{"match", 0.45}, {"close_match", 0.15}, {"no_match", 0.15}, {"unavailable", 0.25}},
 	},
 	ring: ringKnobs{
-		accountsMedian: 13, accountsSigma: 0.55, accountsPerDevice: 4, accountsPerAddress: 6, calmDays: spread{45, 21, 110}, paymentsPerMonth: 2.5,
-		ringDevice: 0.55, burst: spread{5, 1, 14}, takesPart: 0.8, secondBurst: 0.4, sharedPayout: 0.2, amountMedian: 2_400,
+		accountsMedian: 9, accountsSigma: 0.6, accountsPerDevice: 6, accountsPerIP: 15, accountsPerAddress: 6, calmDays: spread{36, 18, 75}, paymentsPerMonth: 2.5,
+		ringDevice: 0.7, burst: spread{5, 1, 14}, takesPart: 0.8, secondBurst: 0.4, sharedPayout: 0.3, amountMedian: 2_400,
 	},
-	received: receivedKnobs{perActor: [2]int{1, 3}, priceFactor: 2.2, priceSigma: 0.45, claimDays: [2]float64{1, 5}},
+	received: receivedKnobs{perActor: [2]int{1, 3}, priceFactor: 2.5, priceSigma: 0.45, claimDays: [2]float64{1, 5}},
 	spent: spentKnobs{perActor: [2]int{1, 2}, amountFactor: 1.6, amountSigma: 0.4, spendHours: [2]float64{0.3, 6}, share: [2]float64{0.9, 1},
 		toRequest: spread{14, 3, 60}},
+	dip: dipKnobs{perActor: [2]int{1, 3}, before: 0.6},
 	insider: insiderKnobs{limit: 50_000, share: [2]float64{0.5, 0.99}, dormantDays: [2]float64{60, 200}, batchDays: 45, found: spread{36, 12, 150},
 		payouts: 3, lateShift: 0.75, payee: []choice{{"match", 0.5}, {"close_match", 0.2}, {"unavailable", 0.3}}},
 	heavy: heavyKnobs{share: 0.25, goods: 0.85},
 	phone: phoneKnobs{before: spread{10, 0.5, 60}, failedLogins: 0.5, credentials: 0.8, stepUp: 0.85},
-	own: ownKnobs{before: spread{12, 0.3, 400}, added: 0.8, oldDays: 180,
-		payee: []choice{{"match", 0.72}, {"close_match", 0.18}, {"unavailable", 0.1}}},
+	own: ownKnobs{before: spread{10, 0.3, 200}, added: 0.8, oldDays: 180, newPhone: 0.25, newcomers: 0.8, newcomerFactor: 11, byEmployee: 0.25,
+		payee: []choice{{"match", 0.62}, {"close_match", 0.22}, {"unavailable", 0.16}}},
 }
 
 // baseKnobs describe honest customers.
@@ -156,7 +158,7 @@ type baseKnobs struct {
 	trackedGoods        float64 // share of goods merchants who report deliveries
 	bookedDeposits      float64 // share of credit merchants who report bookings
 	newcomerRequests    float64 // how much likelier a request is in the first 30 days of an account
-	slips               float64 // share of cancellations that are slips
+	slips               float64 // of claims about deposits on slow rails; makes one cancellation in five a slip
 	corrected           float64 // share of slips followed by the corrected deposit
 	partial             float64
 	deliveredYetClaimed float64 // share of honest not_received claims about a recorded delivery
@@ -172,11 +174,12 @@ type baseKnobs struct {
 	disputeLost         float64 // share of those that the customer wins
 }
 
-// serialKnobs: the share of payments asked back climbs from firstShare to lastShare.
+// serialKnobs: the share of payments asked back climbs from firstShare to lastShare over a part of the time, and stays.
 type serialKnobs struct {
 	months                [2]float64
 	requests              [2]int
 	firstShare, lastShare float64
+	climb                 float64
 	partial               float64
 	driftFrom             float64 // part of the history after which amounts change
 	drift                 float64 // factor
@@ -205,16 +208,16 @@ type muleKnobs struct {
 }
 
 type ringKnobs struct {
-	accountsMedian, accountsSigma         float64 // clipped to 5 to 40
-	accountsPerDevice, accountsPerAddress int
-	calmDays                              spread
-	paymentsPerMonth                      float64
-	ringDevice                            float64 // share of payments and requests from the ring's devices
-	burst                                 spread
-	takesPart                             float64
-	secondBurst                           float64
-	sharedPayout                          float64
-	amountMedian                          float64
+	accountsMedian, accountsSigma                        float64 // clipped to 5 to 40
+	accountsPerDevice, accountsPerIP, accountsPerAddress int
+	calmDays                                             spread
+	paymentsPerMonth                                     float64
+	ringDevice                                           float64 // share of payments and requests from the ring's devices
+	burst                                                spread
+	takesPart                                            float64
+	secondBurst                                          float64
+	sharedPayout                                         float64
+	amountMedian                                         float64
 }
 
 type receivedKnobs struct {
@@ -231,6 +234,11 @@ type spentKnobs struct {
 	spendHours   [2]float64
 	share        [2]float64
 	toRequest    spread
+}
+
+type dipKnobs struct {
+	perActor [2]int
+	before   float64 // share of actors with a chargeback or return of another payment before
 }
 
 type insiderKnobs struct {
@@ -252,8 +260,12 @@ type phoneKnobs struct {
 }
 
 type ownKnobs struct {
-	before  spread // payout instrument added to request
-	added   float64
-	oldDays float64
-	payee   []choice
+	before         spread // payout instrument added to request
+	added          float64
+	oldDays        float64
+	newPhone       float64 // share who have changed their phone, too
+	newcomers      float64 // share of newcomers' claims about deposits that go to another account of theirs
+	newcomerFactor float64 // on the amounts of those
+	byEmployee     float64
+	payee          []choice
 }

@@ -22,10 +22,14 @@ func (c *customer) fromNewPhone(p *payment, q *claim) {
 	}
 }
 
-// toOwnAccount turns an ordinary claim into one that pays to another account of the same person.
+// toOwnAccount turns an ordinary claim into one that pays to another account of the same person, whose bank changed and
+// sometimes the phone, too.
 func (c *customer) toOwnAccount(p *payment, q *claim) {
 	k := knobs.own
 	d := c.d
+	if d.chance(k.newPhone) {
+		c.fromNewPhone(p, q)
+	}
 	q.lookAlike = OwnAccount
 	q.payout = c.plan.ids.instrument("sct_inst", c.index, c.things+1)
 	c.things++
@@ -33,7 +37,7 @@ func (c *customer) toOwnAccount(p *payment, q *claim) {
 	if d.chance(k.added) {
 		c.addPayout(max(q.at-d.hours(k.before), c.opened+vaglio.Minute), q.payout, c.deviceAt(q.at), c.ipAt())
 	}
-	if d.chance(knobs.base.byEmployee * 3) {
+	if d.chance(k.byEmployee) {
 		q.employee = c.plan.employees[d.IntN(len(c.plan.employees))]
 	}
 }

@@ -206,7 +206,7 @@ func (p *plan) frauds() error {
 		{DeviceRing, p.rings},
 		{NotReceivedAbuse, p.actors(NotReceivedAbuse, knobs.received.perActor)},
 		{SpentDisowned, p.actors(SpentDisowned, knobs.spent.perActor)},
-		{DoubleDip, p.actors(DoubleDip, [2]int{1, 2})},
+		{DoubleDip, p.actors(DoubleDip, knobs.dip.perActor)},
 		{Insider, p.insiders},
 	} {
 		if err := plan.cast(p.target(plan.pattern)); err != nil {
@@ -276,18 +276,24 @@ func (p *plan) rings(target float64) error {
 	k := knobs.ring
 	const fewest, most = 5, 40
 	perAccount := k.takesPart * (1 + k.secondBurst*0.7)
+	var sizes []int
 	for target > 0 {
 		size := int(min(max(p.d.lognormal(k.accountsMedian, k.accountsSigma), fewest), most))
 		if wanted := target / perAccount; float64(size) > wanted {
 			if size = p.d.about(wanted); size < fewest {
 				if !p.d.chance(wanted / fewest) {
-					return nil
+					break
 				}
 				size = fewest
 			}
 		}
 		target -= float64(size) * perAccount
-		r := p.newRing(size)
+		sizes = append(sizes, size)
+	}
+	first, last := p.ringStart(), p.config.Until-vaglio.Day
+	for i, size := range sizes { // spread evenly, in random order of size, so that every part of the time has some
+		share := (last - first) / vaglio.Instant(len(sizes))
+		r := p.newRing(size, first+vaglio.Instant(i)*share+p.d.span(0, share))
 		for slot := range size {
 			if err := p.cast(role{pattern: DeviceRing, at: r.bursts[0].at, ring: r, slot: slot}); err != nil {
 				return err
@@ -297,19 +303,21 @@ func (p *plan) rings(target float64) error {
 	return nil
 }
 
-func (p *plan) newRing(size int) *ring {
+// newRing plans one whose first burst comes at the given moment.
+func (p *plan) newRing(size int, at vaglio.Instant) *ring {
 	k := knobs.ring
 	r := &ring{}
 	owner := p.sharedOwner()
 	for i := range max(1, size/k.accountsPerDevice) {
 		r.devices = append(r.devices, p.ids.id("d_", owner, i))
+	}
+	for i := range max(1, size/k.accountsPerIP) {
 		r.ips = append(r.ips, p.ids.ip(owner, i))
 	}
 	for i := range max(1, size/k.accountsPerAddress) {
 		r.addresses = append(r.addresses, p.ids.id("a_", owner, i))
 		r.payouts = append(r.payouts, p.ids.instrument("sct_inst", owner, i))
 	}
-	at := p.d.span(p.ringStart(), p.config.Until-vaglio.Day)
 	for i := 0; i == 0 || i == 1 && p.d.chance(k.secondBurst); i++ {
 		r.bursts = append(r.bursts, burst{at: at, length: min(p.d.hours(k.burst), 24*vaglio.Hour), labelAt: at + p.d.days(patterns[DeviceRing].delay)})
 		at += p.d.span(18*vaglio.Day, 45*vaglio.Day)

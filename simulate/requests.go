@@ -26,7 +26,8 @@ var (
 		{"service_failure", 0.13}, {"other", 0.09}}
 	goodsReasons = []choice{{"duplicate", 0.07}, {"wrong_amount", 0.05}, {"not_received", 0.27}, {"not_as_described", 0.25}, {"changed_mind", 0.2},
 		{"withdrawal_right", 0.09}, {"unauthorised", 0.03}, {"other", 0.04}}
-	returnReasons   = []choice{{"not_as_described", 0.36}, {"changed_mind", 0.4}, {"withdrawal_right", 0.18}, {"other", 0.06}}
+	returnReasons = []choice{{"not_as_described", 0.33}, {"changed_mind", 0.35}, {"withdrawal_right", 0.16}, {"other", 0.06}, {"wrong_amount", 0.05},
+		{"not_received", 0.05}}
 	authentications = []choice{{"password", 0.55}, {"strong", 0.35}, {"none", 0.1}}
 	sourcePayees    = []choice{{"match", 0.88}, {"close_match", 0.05}, {"unavailable", 0.06}, {"no_match", 0.01}}
 )
@@ -43,15 +44,24 @@ func (c *customer) shop(at vaglio.Instant) {
 		}
 		return
 	}
-	chance := c.plan.honestRequest
-	if at-c.opened < 30*vaglio.Day {
+	chance, newcomer := c.plan.honestRequest, at-c.opened < 30*vaglio.Day
+	if newcomer {
 		chance *= k.newcomerRequests
 	}
-	p := c.pay(at, order{})
-	if !c.d.chance(chance) {
+	asks := c.d.chance(chance)
+	if asks && newcomer && c.d.chance(knobs.own.newcomers*c.deposits) {
+		m := &c.plan.merchants[c.plan.merchant(c.d, true)]
+		p := c.pay(at, order{merchant: m, amount: c.price(m, c.d.lognormal(knobs.own.newcomerFactor, 0.7))})
+		q := c.ordinaryClaim(p, depositReasons)
+		c.toOwnAccount(p, &q)
+		c.ask(p, q)
 		return
 	}
-	if p.merchant.deposit && p.source.rail != "sct_inst" && c.d.chance(c.slipChance()) {
+	p := c.pay(at, order{})
+	if !asks {
+		return
+	}
+	if p.merchant.deposit && p.source.rail != "sct_inst" && c.d.chance(k.slips) {
 		c.slip(p)
 		return
 	}
@@ -73,15 +83,6 @@ func (c *customer) shop(at vaglio.Instant) {
 	}
 	c.ask(p, q)
 }
-
-// slipChance makes slips their share of all cancellations, given how many honest claims come before the settlement.
-func (c *customer) slipChance() float64 {
-	k := knobs.base
-	return k.slips / (1 - k.slips) * cancellationShare / (k.deposits * (1 - 0.32))
-}
-
-// cancellationShare is the share of honest claims, slips aside, that come before the payment is settled (measured).
-const cancellationShare = 0.2
 
 // slip is a cancellation within minutes of a deposit made by mistake.
 func (c *customer) slip(p *payment) {
