@@ -144,31 +144,24 @@ func (s *Store) digests(ctx context.Context, ids []string) (map[string][32]byte,
 // ownRoles are kinds of entities that say who did what in this very event; they are never taken over from another one.
 var ownRoles = []string{vaglio.EntityRequest, vaglio.EntityPayoutInstrument, "employee"}
 
-// completion is what a request takes over from the earliest event of its payment.
-func completion(payment []vaglio.Fact) vaglio.Fields {
-	if len(payment) == 0 {
-		return nil
-	}
-	first := slices.MinFunc(payment, func(a, b vaglio.Fact) int {
-		if a.OccurredAt != b.OccurredAt {
-			return int(a.OccurredAt - b.OccurredAt)
+// Complete fills the entities that a request lacks from its payment's earliest fact known at the request's moment; earlier
+// requests don't count. The facts come in no order.
+func Complete(request *vaglio.Fact, payment []vaglio.Fact) {
+	var first *vaglio.Fact
+	for i := range payment {
+		f := &payment[i]
+		if f.Kind == vaglio.KindRefundRequested || f.KnownAt > request.OccurredAt {
+			continue
 		}
-		if a.ID < b.ID {
-			return -1
+		if first == nil || f.OccurredAt < first.OccurredAt || f.OccurredAt == first.OccurredAt && f.ID < first.ID {
+			first = f
 		}
-		return 1
-	})
-	return slices.DeleteFunc(slices.Clone(first.Entities), func(f vaglio.Field) bool { return slices.Contains(ownRoles, f.Name) })
-}
-
-// Complete fills the entities that a request lacks from its payment's earliest event known at the request's moment.
-func (s *Store) Complete(ctx context.Context, request *vaglio.Fact) error {
-	facts := []sent{{Fact: *request}}
-	if err := s.complete(ctx, facts); err != nil {
-		return err
 	}
-	request.Entities = facts[0].Entities
-	return nil
+	if first == nil {
+		return
+	}
+	request.Entities = slices.Clone(request.Entities)
+	request.Complete(slices.DeleteFunc(slices.Clone(first.Entities), func(f vaglio.Field) bool { return slices.Contains(ownRoles, f.Name) }))
 }
 
 // complete fills the entities of requests from their payments, then those of labels from their requests, by what is
@@ -195,10 +188,7 @@ func (s *Store) complete(ctx context.Context, facts []sent) error {
 	for i := range facts {
 		f := &facts[i]
 		if f.Kind == vaglio.KindRefundRequested {
-			known := slices.DeleteFunc(slices.Clone(timelines[f.Entities.Get(vaglio.EntityPayment)]),
-				func(p vaglio.Fact) bool { return p.KnownAt > f.OccurredAt })
-			f.Entities = slices.Clone(f.Entities)
-			f.Complete(completion(known))
+			Complete(&f.Fact, timelines[f.Entities.Get(vaglio.EntityPayment)])
 			requests[f.ID] = f.Entities
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -257,8 +258,8 @@ func stopwatch(now func() time.Time) func() float64 {
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// readHistory completes the request and reads the timelines of its entities. The outbox is read before ClickHouse: an
-// event on its way from one to the other is then in at least one of them.
+// readHistory reads the timelines of the request's entities, and completes the request from its payment's: those of the
+// entities that this adds are a second reading.
 func (d *decision) readHistory(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, d.engine.budget)
 	defer cancel()
@@ -266,27 +267,42 @@ func (d *decision) readHistory(ctx context.Context) error {
 	if d.bundle != nil {
 		catalogue = d.bundle.Catalogue()
 	}
-	if err := d.engine.history.Complete(ctx, &d.fact); err != nil {
-		return err
-	}
+	d.timelines = map[vaglio.Entity][]vaglio.Fact{}
 	wanted := catalogue.Timelines(&d.fact)
-	kinds := slices.Clone(exposureKinds)
-	for _, kind := range catalogue.EntityKinds() {
-		kinds = append(kinds, catalogue.EventKinds(kind)...)
-	}
-	if payment, ok := paymentOf(&d.fact); ok && !slices.Contains(wanted, payment) {
+	payment, ok := paymentOf(&d.fact)
+	if ok && !slices.Contains(wanted, payment) {
 		wanted = append(wanted, payment)
 	}
-	slices.Sort(kinds)
+	if err := d.read(ctx, wanted); err != nil {
+		return err
+	}
+	if ok {
+		history.Complete(&d.fact, d.timelines[payment])
+		added := slices.DeleteFunc(catalogue.Timelines(&d.fact), func(e vaglio.Entity) bool { return slices.Contains(wanted, e) })
+		if err := d.read(ctx, added); err != nil {
+			return err
+		}
+	}
+	d.exposure = exposureOf(d.request, d.timelines, &d.fact)
+	return nil
+}
+
+// read adds timelines. The outbox is read before ClickHouse: an event on its way from one to the other is then in at
+// least one of them.
+func (d *decision) read(ctx context.Context, wanted []vaglio.Entity) error {
+	if len(wanted) == 0 {
+		return nil
+	}
 	waiting, err := d.engine.ledger.Undelivered(ctx, wanted, d.moment)
 	if err != nil {
 		return err
 	}
-	if d.timelines, err = d.engine.history.Timelines(ctx, wanted, slices.Compact(kinds), d.moment); err != nil {
+	stored, err := d.engine.history.Timelines(ctx, wanted, d.moment)
+	if err != nil {
 		return err
 	}
+	maps.Copy(d.timelines, stored)
 	d.join(waiting, wanted)
-	d.exposure = exposureOf(d.request, d.timelines, &d.fact)
 	return nil
 }
 
@@ -297,9 +313,6 @@ func (d *decision) join(waiting []vaglio.Fact, wanted []vaglio.Entity) {
 			arrived := func(known vaglio.Fact) bool { return known.ID == f.ID }
 			if !slices.Contains(wanted, entity) || slices.ContainsFunc(d.timelines[entity], arrived) {
 				continue
-			}
-			if d.timelines == nil {
-				d.timelines = map[vaglio.Entity][]vaglio.Fact{}
 			}
 			d.timelines[entity] = append(d.timelines[entity], f)
 		}
