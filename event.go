@@ -2,6 +2,7 @@ package vaglio
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"strconv"
 	"unicode"
 	"unicode/utf8"
@@ -112,13 +113,22 @@ func (e *Event) Complete(from Fields) {
 	}
 }
 
-// Digest identifies the content of the event as it was sent, except ObservedAt, which a resending may not repeat.
+// Digest identifies the content of the event as it was sent, except ObservedAt, which a resending may not repeat: the
+// SHA-256 of its members, each string behind its length.
 func (e *Event) Digest() [sha256.Size]byte {
-	plain := *e
-	plain.ObservedAt = 0
-	b, err := json.Marshal(&plain)
-	if err != nil {
-		panic("vaglio: an event does not encode: " + err.Error())
+	b := make([]byte, 0, 512)
+	text := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
+	text(e.ID)
+	text(e.Kind)
+	b = binary.AppendVarint(b, int64(e.OccurredAt))
+	text(e.Currency)
+	b = binary.AppendVarint(b, e.Amount)
+	for _, fs := range []Fields{e.Entities, e.Attributes} {
+		b = binary.AppendUvarint(b, uint64(len(fs)))
+		for _, f := range fs {
+			text(f.Name)
+			text(f.Value)
+		}
 	}
 	return sha256.Sum256(b)
 }

@@ -62,7 +62,6 @@ func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("the database %q is not made of a-z, 0-9 and _", options.Auth.Database)
 	}
 	options.Settings = clickhouse.Settings{"max_execution_time": 0}
-	options.Compression = &clickhouse.Compression{Method: clickhouse.CompressionLZ4}
 	options.DialTimeout = 5 * time.Second
 	options.ReadTimeout = 5 * time.Minute
 	options.MaxOpenConns, options.MaxIdleConns = 16, 8

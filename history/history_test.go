@@ -38,8 +38,14 @@ const t0 = vaglio.Instant(1_760_000_000_000)
 
 func open(t *testing.T, base string) *history.Store {
 	t.Helper()
-	own := strings.TrimSuffix(dsn, "/vaglio") + "/" + strings.ToLower(t.Name())
-	s, err := history.Open(t.Context(), own, history.Options{BaseCurrency: base, Now: func() time.Time { return (t0 + vaglio.Day).Time() }})
+	return openDatabase(t, strings.ToLower(t.Name()), base)
+}
+
+// openDatabase opens a history of its own in the one ClickHouse of these tests.
+func openDatabase(t testing.TB, name, base string) *history.Store {
+	t.Helper()
+	s, err := history.Open(t.Context(), strings.TrimSuffix(dsn, "vaglio")+name,
+		history.Options{BaseCurrency: base, Now: func() time.Time { return (t0 + vaglio.Day).Time() }})
 	if err != nil {
 		t.Fatal(err)
 	}

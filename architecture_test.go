@@ -1,0 +1,96 @@
+package vaglio_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// arrows are the imports among our own packages; a package may import what stands behind it, and no other.
+var arrows = map[string][]string{
+	".":                 {},
+	"native":            {},
+	"features":          {"."},
+	"models":            {".", "features"},
+	"history":           {"."},
+	"history/embedded":  {"native"},
+	"history/ingest":    {"."},
+	"ledger":            {"."},
+	"scoring":           {".", "features", "models", "history", "ledger"},
+	"training":          {".", "features", "models", "history", "training/lightgbm"},
+	"training/lightgbm": {"native"},
+	"simulate":          {"."},
+	"api":               {".", "ledger", "scoring"},
+}
+
+// importers are the only packages that may import a heavy dependency.
+var importers = map[string][]string{
+	"github.com/labstack/echo/v4":            {"api"},
+	"github.com/dmitryikh/leaves":            {"models"},
+	"github.com/ClickHouse/clickhouse-go/v2": {"history"},
+	"github.com/ebitengine/purego":           {"native"},
+	"modernc.org/sqlite":                     {"ledger"},
+	"github.com/expr-lang/expr":              {"features", "history/ingest"},
+	"github.com/spf13/cobra":                 {"cmd/vaglio"},
+	"github.com/prometheus/client_golang":    {"api", "cmd/vaglio"},
+	"github.com/schollz/progressbar/v3":      {"cmd/vaglio"},
+}
+
+func TestImportsFollowTheArrows(t *testing.T) {
+	seen := map[string]bool{}
+	err := filepath.WalkDir(".", func(file string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if name := entry.Name(); entry.IsDir() && name != "." && (strings.HasPrefix(name, ".") || name == "testdata") {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
+			return nil
+		}
+		pkg := path.Dir(filepath.ToSlash(file))
+		seen[pkg] = true
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, spec := range parsed.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			checkImport(t, file, pkg, imported)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg := range arrows {
+		if !seen[pkg] {
+			t.Errorf("the arrows name %s, which does not exist", pkg)
+		}
+	}
+}
+
+func checkImport(t *testing.T, file, pkg, imported string) {
+	t.Helper()
+	if imported == "vaglio" || strings.HasPrefix(imported, "vaglio/") {
+		ours := strings.TrimPrefix(strings.Replace(imported, "vaglio", ".", 1), "./")
+		allowed, known := arrows[pkg]
+		if pkg != "cmd/vaglio" && (!known || !slices.Contains(allowed, ours)) {
+			t.Errorf("%s: %s must not import %s", file, pkg, imported)
+		}
+	}
+	for heavy, allowed := range importers {
+		if (imported == heavy || strings.HasPrefix(imported, heavy+"/")) && !slices.Contains(allowed, pkg) {
+			t.Errorf("%s: only %s may import %s", file, strings.Join(allowed, ", "), heavy)
+		}
+	}
+}
