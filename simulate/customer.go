@@ -130,8 +130,6 @@ func (c *customer) newSource() source {
 	return s
 }
 
-func (c *customer) is(p Pattern) bool { return c.role != nil && c.role.pattern == p }
-
 // live emits everything that ever happens to the customer.
 func (c *customer) live() {
 	c.emit("account_opened", c.opened, 0, c.entities("address", c.address, "customer", c.id, "device", c.phones[0].id, "ip", c.homeIP),
@@ -275,7 +273,7 @@ func (c *customer) contact(at vaglio.Instant) {
 
 var contacts = []choice{{"chat", 0.5}, {"phone", 0.3}, {"email", 0.2}}
 
-// late is which kinds may be observed minutes to hours after they happened.
+// lateKinds may be observed minutes to hours after they happened.
 var lateKinds = map[string]bool{"payment": true, "payment_settled": true, "payment_failed": true, "delivered": true,
 	"spend": true, "withdrawal": true, "login": true, "login_failed": true, "support_contact": true}
 

@@ -75,12 +75,16 @@ func (c *customer) refundSerially() {
 		if at >= drift {
 			factor *= k.drift
 		}
+		due += k.firstShare + (k.lastShare-k.firstShare)*min(x/k.climb, 1)
+		if due >= 1 {
+			factor *= k.dearer
+		}
 		o := order{goods: d.chance(0.7)}
 		o.deposit = !o.goods
 		o.merchant = &c.plan.merchants[c.plan.merchant(d, o.deposit)]
 		o.amount = c.price(o.merchant, factor)
 		p := c.pay(at, o)
-		if due += k.firstShare + (k.lastShare-k.firstShare)*min(x/k.climb, 1); due < 1 {
+		if due < 1 {
 			continue
 		}
 		due--

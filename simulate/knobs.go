@@ -105,7 +105,7 @@ var knobs = struct {
 		chargebacks: 0.0015, warnings: 0.001, returned: 0.01,
 		reviewedClean: 0.05, deniedDisputed: 0.12, disputeLost: 0.5,
 	},
-	serial: serialKnobs{months: [2]float64{3.5, 7}, requests: [2]int{9, 22}, firstShare: 0.1, lastShare: 0.6, climb: 0.3, partial: 0.4, driftFrom: 0.75, drift: 0.5},
+	serial: serialKnobs{months: [2]float64{5, 9}, requests: [2]int{9, 22}, firstShare: 0.1, lastShare: 0.6, climb: 0.35, dearer: 1.6, partial: 0.3, driftFrom: 0.75, drift: 0.5},
 	takeover: takeoverKnobs{
 		span: spread{9, 1.5, 40}, failedLogins: 0.55, newDevice: 0.8, reusedDevice: 0.15, credentials: 0.75, payoutAdded: 0.75, payoutElsewhere: 0.8,
 		passed: 0.25, second: 0.25,
@@ -118,7 +118,7 @@ var knobs = struct {
 	},
 	ring: ringKnobs{
 		accountsMedian: 9, accountsSigma: 0.6, accountsPerDevice: 6, accountsPerIP: 15, accountsPerAddress: 6, calmDays: spread{36, 18, 75}, paymentsPerMonth: 2.5,
-		ringDevice: 0.7, burst: spread{5, 1, 14}, takesPart: 0.8, secondBurst: 0.4, sharedPayout: 0.3, amountMedian: 2_400,
+		ringDevice: 0.78, burst: spread{5, 1, 14}, takesPart: 0.8, secondBurst: 0.4, sharedPayout: 0.3, amountMedian: 2_400,
 	},
 	received: receivedKnobs{perActor: [2]int{1, 3}, priceFactor: 2.5, priceSigma: 0.45, claimDays: [2]float64{1, 5}},
 	spent: spentKnobs{perActor: [2]int{1, 2}, amountFactor: 1.6, amountSigma: 0.4, spendHours: [2]float64{0.3, 6}, share: [2]float64{0.9, 1},
@@ -180,6 +180,7 @@ type serialKnobs struct {
 	requests              [2]int
 	firstShare, lastShare float64
 	climb                 float64
+	dearer                float64 // factor on the amounts asked back
 	partial               float64
 	driftFrom             float64 // part of the history after which amounts change
 	drift                 float64 // factor

@@ -345,7 +345,7 @@ func (p *plan) insiders(target float64) error {
 	if n == 0 {
 		return nil
 	}
-	employees := p.employees[:min(len(p.employees), 1+n/20%2)]
+	employees := p.employees[:min(len(p.employees), min(2, 1+n/8))]
 	owner := p.sharedOwner()
 	labels := map[vaglio.Instant]vaglio.Instant{}
 	for range n {

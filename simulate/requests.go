@@ -54,6 +54,7 @@ func (c *customer) shop(at vaglio.Instant) {
 		p := c.pay(at, order{merchant: m, amount: c.price(m, c.d.lognormal(knobs.own.newcomerFactor, 0.7))})
 		q := c.ordinaryClaim(p, depositReasons)
 		c.toOwnAccount(p, &q)
+		q.lookAlike = NoLookAlike // it looks like a mule, but the look-alike is an old customer
 		c.ask(p, q)
 		return
 	}
@@ -141,7 +142,7 @@ func (c *customer) ordinaryClaim(p *payment, reasons []choice) claim {
 			q.at = p.at + d.hours(spread{22, 3, 120})
 		}
 		if p.source.rail == "card" && d.chance(0.4) {
-			c.emit("early_fraud_warning", q.at+d.span(-2*vaglio.Day, 5*vaglio.Day), p.amount, c.disputeEntities(p, ""), nil)
+			c.emit("early_fraud_warning", max(q.at+d.span(-2*vaglio.Day, 5*vaglio.Day), p.at+vaglio.Minute), p.amount, c.disputeEntities(p, ""), nil)
 		}
 	default: // changed_mind, withdrawal_right, not_as_described, other: after the goods came, or while credit lies unused
 		q.at = arrived + d.days(spread{2.5, 0.15, 14})
