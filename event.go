@@ -3,6 +3,7 @@ package vaglio
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"strconv"
 	"unicode"
 	"unicode/utf8"
@@ -196,7 +197,8 @@ func DecodeEvent(b []byte) (Event, error) {
 	case wire.Amount != nil:
 		e.Amount = *wire.Amount
 	}
-	if invalid, ok := e.Validate().(Invalid); ok {
+	var invalid Invalid
+	if errors.As(e.Validate(), &invalid) {
 		bad = append(bad, invalid...)
 	}
 	return e, bad.err()
@@ -233,7 +235,8 @@ func checkFields(bad *Invalid, pointer string, fs Fields) {
 		at := pointer + "/" + f.Name
 		switch {
 		case !isName(f.Name):
-			bad.add(pointer, "the name %s is not made of a-z, 0-9 and _ with at most %d bytes", strconv.QuoteToASCII(f.Name[:min(len(f.Name), MaxNameBytes)]), MaxNameBytes)
+			shown := strconv.QuoteToASCII(f.Name[:min(len(f.Name), MaxNameBytes)])
+			bad.add(pointer, "the name %s is not made of a-z, 0-9 and _ with at most %d bytes", shown, MaxNameBytes)
 		case i > 0 && fs[i-1].Name == f.Name:
 			bad.add(at, "is given twice")
 		case f.Value == "":

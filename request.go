@@ -35,8 +35,9 @@ type PaymentState struct {
 
 // The closed sets of values of a request's fields.
 var (
-	RequestTypes    = []string{"cancellation", "refund", "recall"}
-	RequestReasons  = []string{"duplicate", "wrong_amount", "not_credited", "not_received", "not_as_described", "changed_mind", "withdrawal_right", "unauthorised", "service_failure", "other"}
+	RequestTypes   = []string{"cancellation", "refund", "recall"}
+	RequestReasons = []string{"duplicate", "wrong_amount", "not_credited", "not_received", "not_as_described", "changed_mind",
+		"withdrawal_right", "unauthorised", "service_failure", "other"}
 	Requesters      = []string{"customer", "employee", "merchant", "system"}
 	Authentications = []string{"none", "password", "strong"}
 	Rails           = []string{"card", "sct_inst", "open_banking", "direct_debit", "ach", "wallet"}

@@ -1,6 +1,7 @@
 package vaglio_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -33,7 +34,8 @@ func TestEveryWrongFieldOfARequestIsNamed(t *testing.T) {
 	check := func(old, new string, pointers ...string) {
 		t.Helper()
 		_, err := vaglio.DecodeRequest([]byte(strings.Replace(good, old, new, 1)))
-		invalid, _ := err.(vaglio.Invalid)
+		var invalid vaglio.Invalid
+		errors.As(err, &invalid)
 		var got []string
 		for _, f := range invalid {
 			got = append(got, f.Pointer)

@@ -2,6 +2,7 @@ package history_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -249,7 +250,8 @@ func TestWalkAndScanStreamEverythingOnce(t *testing.T) {
 func TestEventsFromTheFutureAreRefused(t *testing.T) {
 	s := open(t, "EUR")
 	_, err := s.Insert(t.Context(), []vaglio.Event{event("a", "login", t0+2*vaglio.Day+1, "customer", "c")})
-	if invalid, ok := err.(vaglio.Invalid); !ok || invalid[0].Pointer != "/0/occurred_at" {
+	var invalid vaglio.Invalid
+	if !errors.As(err, &invalid) || invalid[0].Pointer != "/0/occurred_at" {
 		t.Errorf("got %v", err)
 	}
 }

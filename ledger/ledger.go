@@ -162,12 +162,12 @@ func prepare(ctx context.Context, write, read *sql.DB) (s statements, err error)
 		{&s.readDecisionOf, read, decisionOfSQL},
 		{&s.readKey, read, readKeySQL},
 	} {
-		if *p.stmt, err = p.db.PrepareContext(ctx, p.text); err != nil {
+		if *p.stmt, err = p.db.PrepareContext(ctx, p.text); err != nil { //nolint:sqlclosecheck // lives as long as its database
 			return s, fmt.Errorf("prepare %q: %w", p.text, err)
 		}
 	}
 	for _, n := range undeliveredSizes {
-		stmt, err := read.PrepareContext(ctx, undeliveredSQL(n))
+		stmt, err := read.PrepareContext(ctx, undeliveredSQL(n)) //nolint:sqlclosecheck // lives as long as its database
 		if err != nil {
 			return s, fmt.Errorf("prepare %q: %w", undeliveredSQL(n), err)
 		}

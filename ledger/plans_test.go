@@ -31,6 +31,9 @@ func TestHotPathsUseTheirIndexes(t *testing.T) {
 			}
 			plan = append(plan, detail)
 		}
+		if err := rows.Err(); err != nil {
+			t.Fatal(err)
+		}
 		if all := strings.Join(plan, "\n"); !strings.Contains(all, "SEARCH") || strings.Contains(strings.ReplaceAll(all, "SCAN CONSTANT ROW", ""), "SCAN") {
 			t.Errorf("%s\n%s", text, all)
 		}

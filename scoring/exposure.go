@@ -10,6 +10,9 @@ import (
 // exposureKinds are the kinds of events that move what may still leave a payment.
 var exposureKinds = []string{vaglio.KindPayment, vaglio.KindRefundPaid, vaglio.KindRefundFailed, "refund_cancelled", vaglio.KindChargeback, "payment_returned"}
 
+// settlingKinds end the reservation of the request that they name.
+var settlingKinds = []string{vaglio.KindRefundPaid, vaglio.KindRefundFailed, "refund_cancelled"}
+
 // exposure is what history shows of a payment's money, in minor units of the request's currency.
 type exposure struct {
 	paymentID string
@@ -44,7 +47,7 @@ func exposureOf(r *vaglio.Request, timelines map[vaglio.Entity][]vaglio.Fact, re
 		if f.Currency != r.Currency && slices.Contains(exposureKinds[:2], f.Kind) {
 			e.known = false
 		}
-		if id := f.Entities.Get(vaglio.EntityRequest); id != "" && slices.Contains([]string{vaglio.KindRefundPaid, vaglio.KindRefundFailed, "refund_cancelled"}, f.Kind) {
+		if id := f.Entities.Get(vaglio.EntityRequest); id != "" && slices.Contains(settlingKinds, f.Kind) {
 			e.settled = append(e.settled, id)
 		}
 	}

@@ -96,7 +96,8 @@ func Train(ctx context.Context, o Options) (*models.Bundle, Evaluation, error) {
 	fit, valid := train.splitByTime(0.8)
 	for name, part := range map[string]*Matrix{"earlier": fit, "later": valid} {
 		if n := part.positives(); n == 0 || n == len(part.Rows) {
-			return nil, Evaluation{}, fmt.Errorf("the %s part of the training period holds %d frauds among %d labelled requests: both classes are needed; choose a longer period", name, n, len(part.Rows))
+			return nil, Evaluation{}, fmt.Errorf("the %s part of the training period holds %d frauds among %d labelled requests: "+
+				"both classes are needed; choose a longer period", name, n, len(part.Rows))
 		}
 	}
 	golden := goldenRows(fit)

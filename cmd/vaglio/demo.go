@@ -283,7 +283,7 @@ func demoScenes(ctx context.Context, store *history.Store, now vaglio.Instant) (
 			event("payout", "payout_instrument_added", 2*vaglio.Hour-vaglio.Minute, thief.With("payout_instrument", id("iban"))),
 		}, withPayout(request("takeover", "refund", "not_received", taken.Amount, of(taken).With("device", id("device"))), id("iban"), "no_match")},
 		{"a mule's deposit", []vaglio.Event{
-			event("mule_open", "account_opened", 5*vaglio.Day, mule[:1]), event("mule_login", "login", 5*vaglio.Hour, vaglio.FieldsOf("customer", id("mule"), "device", id("mule_device"))),
+			event("mule_open", "account_opened", 5*vaglio.Day, mule[:1]), event("mule_login", "login", 5*vaglio.Hour, mule[:2]),
 			paid("mule_paid", 4*vaglio.Hour, 180000, mule),
 		}, withPayout(request("mule", "refund", "changed_mind", 180000, of(vaglio.Fact{Event: vaglio.Event{Entities: mule}})), id("mule_iban"), "close_match")},
 		{"more than was paid", nil, request("over", "refund", "wrong_amount", regulars[3].Amount*3, of(regulars[3]))},

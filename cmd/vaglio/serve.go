@@ -181,7 +181,8 @@ func (s *serving) access(ctx context.Context, l *ledger.Ledger) (open bool, err 
 		return false, usagef("--listen %s: want HOST:PORT", s.listen)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return false, fmt.Errorf("listen on %s: there is no API key yet, and without one the API is open: set VAGLIO_BOOTSTRAP_KEY or run `vaglio keys create`, or listen on 127.0.0.1", s.listen)
+		return false, fmt.Errorf("listen on %s: there is no API key yet, and without one the API is open: "+
+			"set VAGLIO_BOOTSTRAP_KEY or run `vaglio keys create`, or listen on 127.0.0.1", s.listen)
 	}
 	return true, nil
 }

@@ -45,7 +45,8 @@ type library struct {
 	boosterLoad         func(text unsafe.Pointer, iterations *int32, out *uintptr) int32
 	boosterFeatures     func(booster uintptr, out *int32) int32
 	boosterFree         func(booster uintptr) int32
-	boosterPredictByMat func(booster uintptr, data unsafe.Pointer, dtype, rows, cols, rowMajor, kind, start, count int32, params string, n *int64, out unsafe.Pointer) int32
+	boosterPredictByMat func(booster uintptr, data unsafe.Pointer, dtype, rows, cols, rowMajor, kind, start, count int32,
+		params string, n *int64, out unsafe.Pointer) int32
 }
 
 func openLibrary() (*library, error) {
