@@ -89,26 +89,22 @@ func isDatabaseName(s string) bool {
 	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_") == ""
 }
 
-func migrate(ctx context.Context, options *clickhouse.Options) error {
+func migrate(ctx context.Context, options *clickhouse.Options) (err error) {
 	root := *options
 	root.Auth.Database = "default"
 	db := clickhouse.OpenDB(&root)
-	defer db.Close()
+	defer func() { err = errors.Join(err, db.Close()) }()
 	if _, err := db.ExecContext(ctx, "CREATE DATABASE IF NOT EXISTS "+options.Auth.Database); err != nil {
 		return fmt.Errorf("create the database %s: %w", options.Auth.Database, err)
 	}
 	own := *options
 	target := clickhouse.OpenDB(&own)
-	defer target.Close()
-	return migrateTo(ctx, target)
-}
-
-func migrateTo(ctx context.Context, db *sql.DB) error {
+	defer func() { err = errors.Join(err, target.Close()) }()
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return err
 	}
-	provider, err := goose.NewProvider(database.DialectClickHouse, db, files)
+	provider, err := goose.NewProvider(database.DialectClickHouse, target, files)
 	if err != nil {
 		return fmt.Errorf("prepare the migrations of history: %w", err)
 	}

@@ -240,7 +240,8 @@ func (l *Ledger) forget(ctx context.Context, rows []outboxRow) error {
 		return err
 	}
 	defer tx.Rollback() // after Commit it does nothing
-	deleteFact, deleteTimeline := tx.StmtContext(ctx, l.sql.deleteFact), tx.StmtContext(ctx, l.sql.deleteTimeline)
+	deleteFact := tx.StmtContext(ctx, l.sql.deleteFact) //nolint:sqlclosecheck // ends with its transaction
+	deleteTimeline := tx.StmtContext(ctx, l.sql.deleteTimeline)
 	for _, r := range rows {
 		if _, err := deleteFact.ExecContext(ctx, r.seq); err != nil {
 			return err

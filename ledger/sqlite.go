@@ -42,7 +42,7 @@ func openSQLite(ctx context.Context, dsn string) (write, read *sql.DB, err error
 	if _, err := lock.TryLockContext(ctx, 20*time.Millisecond); err != nil {
 		return nil, nil, fmt.Errorf("lock %s.lock: %w", path, err)
 	}
-	defer lock.Close()
+	defer func() { err = errors.Join(err, lock.Close()) }()
 	if err := createPrivate(path); err != nil {
 		return nil, nil, err
 	}
