@@ -239,7 +239,7 @@ func (l *Ledger) forget(ctx context.Context, rows []outboxRow) error {
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() // after Commit it does nothing
+	defer tx.Rollback()                                 // after Commit it does nothing
 	deleteFact := tx.StmtContext(ctx, l.sql.deleteFact) //nolint:sqlclosecheck // ends with its transaction
 	deleteTimeline := tx.StmtContext(ctx, l.sql.deleteTimeline)
 	for _, r := range rows {
