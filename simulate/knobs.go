@@ -100,16 +100,16 @@ var knobs = struct {
 		newPhonesPerYear: 0.35, credentialsPerYear: 0.35, payoutsPerYear: 0.12, contactsPerYear: 0.3,
 		logins: 0.30, failedLogins: 0.05, stepUps: 0.03, mobileIP: 0.35, secondDevice: 0.4,
 		spends: 0.45, fastSpender: 0.4, withdrawals: 0.04, trackedGoods: 0.65, bookedDeposits: 0.15,
-		newcomerRequests: 1.8, slips: 0.03, corrected: 0.6, partial: 0.15, deliveredYetClaimed: 0.14, spentYetDisowned: 0.42,
+		newcomerRequests: 1.8, slips: 0.03, corrected: 0.6, partial: 0.15, deliveredYetClaimed: 0.14, spentYetDisowned: 0.6,
 		byEmployee: 0.06, contacted: 0.3, recalls: 0.05,
 		chargebacks: 0.0015, warnings: 0.001, returned: 0.01,
 		reviewedClean: 0.05, deniedDisputed: 0.12, disputeLost: 0.5,
 	},
-	serial: serialKnobs{months: [2]float64{5, 9}, requests: [2]int{9, 22}, firstShare: 0.1, lastShare: 0.6, climb: 0.35, dearer: 1.6, partial: 0.3, driftFrom: 0.75, drift: 0.5},
+	serial: serialKnobs{months: [2]float64{5, 9}, requests: [2]int{9, 22}, firstShare: 0.1, lastShare: 0.6, climb: 0.35, dearer: 2.4, partial: 0.25, driftFrom: 0.75, drift: 0.5},
 	takeover: takeoverKnobs{
 		span: spread{9, 1.5, 40}, failedLogins: 0.55, newDevice: 0.8, reusedDevice: 0.15, credentials: 0.75, payoutAdded: 0.75, payoutElsewhere: 0.8,
 		passed: 0.25, second: 0.25,
-		payee: []choice{{"match", 0.3}, {"close_match", 0.2}, {"no_match", 0.25}, {"unavailable", 0.25}},
+		payee: []choice{{"match", 0.4}, {"close_match", 0.2}, {"no_match", 0.15}, {"unavailable", 0.25}},
 	},
 	mule: muleKnobs{
 		ageDays: spread{9, 1, 27}, amountMedian: 70_000, amountSigma: 0.6, second: 0.3, smallPayments: 1.2, spentShare: [2]float64{0, 0.1},
@@ -117,10 +117,10 @@ var knobs = struct {
 		payee: []choice{{"match", 0.45}, {"close_match", 0.15}, {"no_match", 0.15}, {"unavailable", 0.25}},
 	},
 	ring: ringKnobs{
-		accountsMedian: 9, accountsSigma: 0.6, accountsPerDevice: 6, accountsPerIP: 15, accountsPerAddress: 6, calmDays: spread{36, 18, 75}, paymentsPerMonth: 2.5,
-		ringDevice: 0.78, burst: spread{5, 1, 14}, takesPart: 0.8, secondBurst: 0.4, sharedPayout: 0.3, amountMedian: 2_400,
+		accountsMedian: 9, accountsSigma: 0.6, accountsPerDevice: 4, accountsPerIP: 15, accountsPerAddress: 6, calmDays: spread{36, 18, 75}, paymentsPerMonth: 2.5,
+		ringDevice: 0.65, burst: spread{5, 1, 14}, takesPart: 0.8, secondBurst: 0.4, sharedPayout: 0.3, amountMedian: 2_400,
 	},
-	received: receivedKnobs{perActor: [2]int{1, 3}, priceFactor: 2.5, priceSigma: 0.45, claimDays: [2]float64{1, 5}},
+	received: receivedKnobs{perActor: [2]int{1, 3}, priceFactor: 2.8, priceSigma: 0.45, claimDays: [2]float64{1, 5}},
 	spent: spentKnobs{perActor: [2]int{1, 2}, amountFactor: 1.6, amountSigma: 0.4, spendHours: [2]float64{0.3, 6}, share: [2]float64{0.9, 1},
 		toRequest: spread{14, 3, 60}},
 	dip: dipKnobs{perActor: [2]int{1, 3}, before: 0.6},
@@ -128,7 +128,7 @@ var knobs = struct {
 		payouts: 3, lateShift: 0.75, payee: []choice{{"match", 0.5}, {"close_match", 0.2}, {"unavailable", 0.3}}},
 	heavy: heavyKnobs{share: 0.25, goods: 0.85},
 	phone: phoneKnobs{before: spread{10, 0.5, 60}, failedLogins: 0.5, credentials: 0.8, stepUp: 0.85},
-	own: ownKnobs{before: spread{10, 0.3, 200}, added: 0.8, oldDays: 180, newPhone: 0.25, newcomers: 0.8, newcomerFactor: 11, byEmployee: 0.25,
+	own: ownKnobs{before: spread{10, 0.3, 200}, added: 0.8, oldDays: 180, newPhone: 0.4, newcomers: 0.9, newcomerFactor: 16, byEmployee: 0.25,
 		payee: []choice{{"match", 0.62}, {"close_match", 0.22}, {"unavailable", 0.16}}},
 }
 

@@ -51,8 +51,11 @@ func (c *customer) shop(at vaglio.Instant) {
 	asks := c.d.chance(chance)
 	if asks && newcomer && c.d.chance(knobs.own.newcomers*c.deposits) {
 		m := &c.plan.merchants[c.plan.merchant(c.d, true)]
-		p := c.pay(at, order{merchant: m, amount: c.price(m, c.d.lognormal(knobs.own.newcomerFactor, 0.7))})
+		p := c.pay(at, order{merchant: m, unused: true, amount: c.price(m, c.d.lognormal(knobs.own.newcomerFactor, 0.7))})
 		q := c.ordinaryClaim(p, depositReasons)
+		if c.d.chance(0.6) {
+			q.at = p.at + c.d.hours(knobs.mule.toRequest)
+		}
 		c.toOwnAccount(p, &q)
 		q.lookAlike = NoLookAlike // it looks like a mule, but the look-alike is an old customer
 		c.ask(p, q)
