@@ -107,18 +107,18 @@ var knobs = struct {
 	},
 	serial: serialKnobs{months: [2]float64{5, 9}, requests: [2]int{9, 22}, firstShare: 0.1, lastShare: 0.6, climb: 0.35, dearer: 2.4, partial: 0.25, driftFrom: 0.75, drift: 0.5},
 	takeover: takeoverKnobs{
-		span: spread{9, 1.5, 40}, failedLogins: 0.55, newDevice: 0.8, reusedDevice: 0.15, credentials: 0.75, payoutAdded: 0.75, payoutElsewhere: 0.8,
+		span: spread{9, 1.5, 40}, failedLogins: 0.55, newDevice: 0.7, reusedDevice: 0.15, credentials: 0.7, payoutAdded: 0.7, payoutElsewhere: 0.8,
 		passed: 0.25, second: 0.25,
 		payee: []choice{{"match", 0.4}, {"close_match", 0.2}, {"no_match", 0.15}, {"unavailable", 0.25}},
 	},
 	mule: muleKnobs{
 		ageDays: spread{9, 1, 27}, amountMedian: 70_000, amountSigma: 0.6, second: 0.3, smallPayments: 1.2, spentShare: [2]float64{0, 0.1},
-		toRequest: spread{9, 1.5, 40}, groups: [2]int{3, 8}, ownPayout: 0.2, groupDevice: 0.3,
+		toRequest: spread{9, 1.5, 40}, groups: [2]int{3, 8}, ownPayout: 0.3, groupDevice: 0.3,
 		payee: []choice{{"match", 0.45}, {"close_match", 0.15}, {"no_match", 0.15}, {"unavailable", 0.25}},
 	},
 	ring: ringKnobs{
 		accountsMedian: 9, accountsSigma: 0.6, accountsPerDevice: 4, accountsPerIP: 15, accountsPerAddress: 6, calmDays: spread{36, 18, 75}, paymentsPerMonth: 2.5,
-		ringDevice: 0.65, burst: spread{5, 1, 14}, takesPart: 0.8, secondBurst: 0.4, sharedPayout: 0.3, amountMedian: 2_400,
+		ringDevice: 0.6, burst: spread{5, 1, 14}, takesPart: 0.8, secondBurst: 0.4, sharedPayout: 0.3, amountMedian: 2_400,
 	},
 	received: receivedKnobs{perActor: [2]int{1, 3}, priceFactor: 2.8, priceSigma: 0.45, claimDays: [2]float64{1, 5}},
 	spent: spentKnobs{perActor: [2]int{1, 2}, amountFactor: 1.6, amountSigma: 0.4, spendHours: [2]float64{0.3, 6}, share: [2]float64{0.9, 1},
