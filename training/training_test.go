@@ -1,0 +1,278 @@
+package training_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"vaglio"
+	"vaglio/features"
+	"vaglio/history"
+	"vaglio/history/embedded"
+	"vaglio/training"
+	"vaglio/training/lightgbm"
+)
+
+var dsn string
+
+func TestMain(m *testing.M) {
+	embedded.Main()
+	lightgbm.Main()
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "training")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		server, err := embedded.Start(context.Background(), embedded.Options{Dir: dir})
+		if err != nil {
+			panic(err)
+		}
+		defer server.Close()
+		dsn = server.DSN()
+		return m.Run()
+	}())
+}
+
+const t0 = vaglio.Instant(1_760_000_000_000)
+
+// today is the clock of the tests: long after everything that happens in them.
+func today() time.Time { return (t0 + 300*vaglio.Day).Time() }
+
+// newHistory opens a history of its own in the one ClickHouse of these tests.
+func newHistory(t *testing.T, events ...vaglio.Event) *history.Store {
+	t.Helper()
+	h, err := history.Open(t.Context(), strings.TrimSuffix(dsn, "vaglio")+strings.ToLower(strings.ReplaceAll(t.Name(), "/", "_")), history.Options{Now: today})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Close() })
+	imports(t, h, events...)
+	return h
+}
+
+func imports(t *testing.T, h *history.Store, events ...vaglio.Event) {
+	t.Helper()
+	outcomes, err := h.Import(t.Context(), events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, outcome := range outcomes {
+		if outcome != vaglio.Stored {
+			t.Fatalf("event %s: outcome %v", events[i].ID, outcome)
+		}
+	}
+}
+
+func event(id, kind string, at vaglio.Instant, entities ...string) vaglio.Event {
+	return vaglio.Event{ID: id, Kind: kind, OccurredAt: at, Entities: vaglio.FieldsOf(entities...)}
+}
+
+// refund is a request of a customer of the same number.
+func refund(i int, at vaglio.Instant, attributes ...string) vaglio.Event {
+	e := event(fmt.Sprint("r", i), vaglio.KindRefundRequested, at, "customer", fmt.Sprint("c", i))
+	e.Amount, e.Currency, e.Attributes = 1000, "EUR", vaglio.FieldsOf(attributes...)
+	return e
+}
+
+// label says of request i, at a moment, what it was.
+func label(i int, kind string, at vaglio.Instant) vaglio.Event {
+	return event(fmt.Sprint(kind, i, "@", int64(at)), kind, at, "request", fmt.Sprint("r", i))
+}
+
+func parse(t *testing.T, yaml string) *features.Catalogue {
+	t.Helper()
+	c, err := features.Parse([]byte(yaml))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// smallYAML has a feature that can carry a signal, one that carries none, and an open category.
+const smallYAML = `
+name: small
+features:
+  - {name: login_failed_24h, entity: customer, events: [login_failed], aggregate: count, window: 24h}
+  - {name: hour, expr: request.hour}
+  - {name: channel, categorical: request.attributes.channel}
+`
+
+// Periods of the planted histories: a request every hour, for 120 days of training and 60 of test.
+var (
+	trainPeriod = training.Period{From: t0, Until: t0 + 120*vaglio.Day}
+	testPeriod  = training.Period{From: t0 + 120*vaglio.Day, Until: t0 + 180*vaglio.Day}
+)
+
+// planted is a history in which every fourth request is fraud by failed logins before it, or, without a signal, by lot.
+// Labels come ten days later.
+func planted(signal bool) []vaglio.Event {
+	random := rand.New(rand.NewPCG(3, 4))
+	var events []vaglio.Event
+	for i := range int((testPeriod.Until - t0) / vaglio.Hour) {
+		at := t0 + vaglio.Instant(i)*vaglio.Hour
+		failed := random.IntN(4)
+		events = append(events, refund(i, at, "channel", []string{"app", "web"}[random.IntN(2)]))
+		for j := range failed {
+			events = append(events, event(fmt.Sprint("f", i, ".", j), "login_failed", at-vaglio.Instant(j+1)*vaglio.Minute, "customer", fmt.Sprint("c", i)))
+		}
+		if fraud := failed == 3 && random.IntN(20) > 0; signal && fraud || !signal && random.IntN(4) == 0 {
+			events = append(events, label(i, vaglio.KindFraudConfirmed, at+10*vaglio.Day))
+		}
+	}
+	return events
+}
+
+func options(t *testing.T, h *history.Store) training.Options {
+	t.Helper()
+	return training.Options{History: h, Catalogue: parse(t, smallYAML), Train: trainPeriod, Test: testPeriod, Dir: filepath.Join(t.TempDir(), "bundle"),
+		Rounds: 40, Seed: 1, Version: "v1", Now: today}
+}
+
+func TestAPlantedSignalIsLearnt(t *testing.T) {
+	o := options(t, newHistory(t, planted(true)...))
+	steps := map[string]int{}
+	o.Progress = func(p training.Progress) { steps[p.Step]++ }
+	bundle, e, err := training.Train(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.ROCAUC < 0.95 || e.AveragePrecision < 0.8 {
+		t.Errorf("AUC %v and average precision %v of a signal that is nearly the label", e.ROCAUC, e.AveragePrecision)
+	}
+	if e.Rows != 60*24 || len(e.Predictions) != e.Rows {
+		t.Errorf("evaluated on %d rows, %d predictions", e.Rows, len(e.Predictions))
+	}
+	frauds, logLoss, brier := 0, 0.0, 0.0
+	for _, p := range e.Predictions { // by the definitions of scikit-learn's log_loss and brier_score_loss
+		if p.Fraud {
+			frauds++
+			logLoss -= math.Log(p.Probability) / float64(e.Rows)
+			brier += (1 - p.Probability) * (1 - p.Probability) / float64(e.Rows)
+		} else {
+			logLoss -= math.Log1p(-p.Probability) / float64(e.Rows)
+			brier += p.Probability * p.Probability / float64(e.Rows)
+		}
+	}
+	if frauds != e.Frauds || math.Abs(logLoss-e.LogLoss) > 1e-12 || math.Abs(brier-e.Brier) > 1e-12 {
+		t.Errorf("%d frauds, log loss %v, Brier %v; by the predictions %d, %v, %v", e.Frauds, e.LogLoss, e.Brier, frauds, logLoss, brier)
+	}
+	m := bundle.Manifest()
+	if m.Name != "refund" || m.Version != "v1" || m.BaseCurrency != "EUR" || m.CreatedAt != vaglio.InstantOf(today()) {
+		t.Errorf("manifest %+v", m)
+	}
+	if n := m.Training.Rows + m.Calibration.Rows; n != 90*24+1 { // the last 30 days of training are too young for its cut
+		t.Errorf("%d rows to fit and calibrate on, want those of 90 days", n)
+	}
+	if m.Metrics["roc_auc"] != e.ROCAUC || m.Test.Rows != e.Rows || m.Test.Positives != e.Frauds {
+		t.Errorf("metrics %v, test %+v beside the evaluation's %+v", m.Metrics, m.Test, e)
+	}
+	if steps["replay"] == 0 || steps["train"] == 0 {
+		t.Errorf("progress of %v", steps)
+	}
+	channels := bundle.Catalogue().Features()[2].Categories
+	if len(channels) != 2 {
+		t.Errorf("channels %v", channels)
+	}
+
+	again, err := training.Evaluate(t.Context(), o.History, bundle, testPeriod, vaglio.InstantOf(today()), 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.From != testPeriod.From || again.Until != testPeriod.Until || again.ROCAUC != e.ROCAUC || again.LogLoss != e.LogLoss || again.Rows != e.Rows {
+		t.Errorf("evaluated again: %+v, in training it was %+v", again, e)
+	}
+
+	twin := o
+	twin.Dir = filepath.Join(t.TempDir(), "twin")
+	other, _, err := training.Train(t.Context(), twin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other.Identity() != bundle.Identity() {
+		t.Errorf("the same training made %v, then %v", bundle.Identity(), other.Identity())
+	}
+}
+
+func TestLabelsByLotTeachNothing(t *testing.T) {
+	o := options(t, newHistory(t, planted(false)...))
+	_, e, err := training.Train(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.ROCAUC < 0.45 || e.ROCAUC > 0.55 {
+		t.Errorf("AUC %v on labels drawn by lot", e.ROCAUC)
+	}
+}
+
+func TestATrainingThatCantBeSaysWhatToDo(t *testing.T) {
+	var events []vaglio.Event
+	for i := range 400 {
+		events = append(events, refund(i, t0+vaglio.Instant(i)*6*vaglio.Hour))
+	}
+	h := newHistory(t, events...)
+	refused := func(change func(*training.Options), wants ...string) {
+		t.Helper()
+		o := options(t, h)
+		o.Train, o.Test = training.Period{From: t0, Until: t0 + 60*vaglio.Day}, training.Period{From: t0 + 60*vaglio.Day, Until: t0 + 100*vaglio.Day}
+		change(&o)
+		_, existed := os.Stat(o.Dir)
+		_, _, err := training.Train(t.Context(), o)
+		if err == nil {
+			t.Error("it was trained")
+			return
+		}
+		for _, want := range wants {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%v: want it to say %q", err, want)
+			}
+		}
+		if _, err := os.Stat(o.Dir); existed != nil && !os.IsNotExist(err) {
+			t.Errorf("it left %s: %v", o.Dir, err)
+		}
+	}
+	refused(func(o *training.Options) {}, "0 frauds among", "both classes", "longer period")
+	refused(func(o *training.Options) {
+		o.Train = training.Period{From: t0 - 90*vaglio.Day, Until: t0 - 30*vaglio.Day}
+	}, "training period", "0 requests in")
+	refused(func(o *training.Options) { o.Maturity = 61 * vaglio.Day }, "training period", "maturity 61 days", "none old enough")
+	refused(func(o *training.Options) { o.Train.Until = o.Train.From }, "training period ends")
+	refused(func(o *training.Options) { o.Test.Until = o.Test.From - 1 }, "test period ends")
+	refused(func(o *training.Options) { o.Test = training.Period{From: t0, Until: t0 + vaglio.Day} }, "test period begins", "within the training period")
+	existing := t.TempDir()
+	refused(func(o *training.Options) { o.Dir = existing }, existing, "exists already")
+
+	var labels []vaglio.Event
+	for i := range 250 {
+		labels = append(labels, label(i, vaglio.KindFraudConfirmed, t0+vaglio.Instant(i)*6*vaglio.Hour+vaglio.Day))
+	}
+	imports(t, h, labels...)
+	refused(func(o *training.Options) {}, "frauds among", "both classes")
+}
+
+func TestACancelledTrainingLeavesNoBundle(t *testing.T) {
+	o := options(t, newHistory(t, planted(true)...))
+	for _, step := range []string{"replay", "train"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		o.Rounds = 5000
+		o.Progress = func(p training.Progress) {
+			if p.Step == step {
+				cancel()
+			}
+		}
+		if _, _, err := training.Train(ctx, o); err == nil || !strings.Contains(err.Error(), "cancel") {
+			t.Errorf("cancelled in step %s: %v", step, err)
+		}
+		left, err := os.ReadDir(filepath.Dir(o.Dir))
+		if err != nil || len(left) != 0 {
+			t.Errorf("cancelled in step %s, it left %v, %v", step, left, err)
+		}
+	}
+}
