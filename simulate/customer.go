@@ -91,9 +91,9 @@ func newCustomer(p *plan, b *block, index int) *customer {
 	c.scale = c.d.lognormal(k.amountMedian, k.amountSigmaCustomer)
 	c.deposits = min(max(k.deposits+0.3*c.d.NormFloat64(), 0.02), 0.98)
 	c.country = c.d.pick(countries)
-	c.currency = "EUR"
+	c.currency = p.config.Currency
 	if c.d.chance(p.config.ForeignShare) {
-		c.currency = [...]string{"GBP", "USD"}[c.d.IntN(2)]
+		c.currency = p.foreign[c.d.IntN(len(p.foreign))]
 	}
 	c.channel = c.d.pick(channels)
 	c.address = c.own("a_")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"vaglio"
 )
@@ -22,6 +23,7 @@ type plan struct {
 
 	roles      map[int32]*role
 	households map[int32]int32 // customer to household
+	foreign    []string // currencies
 	merchants  []merchant
 	outages    []outage
 	affected   map[int32]int32 // customer to outage
@@ -129,6 +131,7 @@ func (p *plan) sharedOwner() int {
 
 func (p *plan) market() {
 	p.carriers = p.config.Customers/40 + 4
+	p.foreign = slices.DeleteFunc([]string{"EUR", "GBP", "USD"}, func(code string) bool { return code == p.config.Currency })
 	for i := range 40 + p.config.Customers/300 {
 		m := merchant{id: p.ids.id("m_", p.sharedOwner(), 0), deposit: i%2 == 0, country: p.d.pick(countries), price: p.d.lognormal(1, 0.4)}
 		m.reports = p.d.chance(knobs.base.trackedGoods)

@@ -22,6 +22,8 @@ type Config struct {
 	Seed      uint64         // another seed is another world, with other ids
 	Until     vaglio.Instant // end, exclusive: what would happen or be learned later is not written; required
 
+	Currency string // ISO 4217: in which the shop sells; amounts have the same minor units in any
+
 	PaymentsPerYear float64 // mean of an active customer
 	RequestShare    float64 // refund and cancellation requests per payment
 	FraudShare      float64 // frauds per request; Patterns say how it divides
@@ -30,7 +32,7 @@ type Config struct {
 	LateShare       float64 // ordinary events observed minutes to hours after they happened
 	WrongLabelShare float64 // honest requests with a fraud label
 	ClearedShare    float64 // fraud labels taken back later
-	ForeignShare    float64 // customers who pay in GBP or USD instead of EUR
+	ForeignShare    float64 // customers who pay in another currency: of EUR, GBP and USD
 
 	Workers int // goroutines, 0: one per processor; never changes the result
 }
@@ -56,6 +58,7 @@ func DefaultConfig() Config {
 		Customers:       10_000,
 		Days:            365,
 		Seed:            1,
+		Currency:        "EUR",
 		PaymentsPerYear: 36,
 		RequestShare:    0.03,
 		FraudShare:      0.04,
@@ -103,6 +106,9 @@ func (c Config) Validate() error {
 		bad = append(bad, vaglio.FieldError{Pointer: "/until", Detail: "is required"})
 	} else {
 		within("until", float64(c.Until), float64(20*365*vaglio.Day), float64(200*365*vaglio.Day))
+	}
+	if _, ok := vaglio.CurrencyDigits(c.Currency); !ok {
+		bad = append(bad, vaglio.FieldError{Pointer: "/currency", Detail: "is not an ISO 4217 code"})
 	}
 	within("payments_per_year", c.PaymentsPerYear, 1, 200)
 	within("request_share", c.RequestShare, 0.001, 0.3)

@@ -397,9 +397,9 @@ func byName(a, b vaglio.Field) int { return strings.Compare(a.Name, b.Name) }
 
 func TestWrongKnobsAreRefusedTogether(t *testing.T) {
 	c := small()
-	c.Customers, c.RequestShare, c.Until, c.LookAlikes.NewPhoneRequests = 0, math.NaN(), 0, -1
+	c.Customers, c.RequestShare, c.Until, c.LookAlikes.NewPhoneRequests, c.Currency = 0, math.NaN(), 0, -1, "EURO"
 	err := c.Validate()
-	for _, knob := range []string{"/customers", "/request_share", "/until", "/look_alikes/new_phone_requests"} {
+	for _, knob := range []string{"/customers", "/request_share", "/until", "/currency", "/look_alikes/new_phone_requests"} {
 		if err == nil || !strings.Contains(err.Error(), knob) {
 			t.Errorf("%q does not name %s", err, knob)
 		}
@@ -419,6 +419,26 @@ func TestSmallAndShortHistoriesWork(t *testing.T) {
 				t.Errorf("%d customers, %d days: %d events", customers, days, len(w.events))
 			}
 		}
+	}
+}
+
+func TestMoneyIsInTheCurrencyOfTheShopAndSomeInOthers(t *testing.T) {
+	c := small()
+	c.Currency = "GBP"
+	count := func() map[string]int {
+		counts := map[string]int{}
+		for _, e := range simulated(t, c).events {
+			counts[e.Currency]++
+		}
+		delete(counts, "")
+		return counts
+	}
+	if got := count(); len(got) != 1 || got["GBP"] == 0 {
+		t.Errorf("a shop in GBP, nobody foreign: events in %v", got)
+	}
+	c.ForeignShare = 0.3
+	if got := count(); len(got) != 3 || got["EUR"] == 0 || got["USD"] == 0 || got["GBP"] < got["EUR"]+got["USD"] {
+		t.Errorf("a shop in GBP, 30 %% foreign: events in %v", got)
 	}
 }
 

@@ -61,6 +61,7 @@ func newSimulate() *cobra.Command {
 	f.Var(instantFlag{&c.Until}, "until", "end of the history, exclusive (default: today's midnight, UTC)")
 	f.StringVar(&out, "out", "", "NDJSON file to write, gzip if it ends in .gz")
 	f.StringVar(&truth, "truth", "", "also write which requests are fraud, and of which pattern, as CSV")
+	f.StringVar(&c.Currency, "currency", c.Currency, "currency of the shop (ISO 4217)")
 	f.Float64Var(&c.RequestShare, "request-share", c.RequestShare, "requests per payment")
 	f.Float64Var(&c.FraudShare, "fraud-share", c.FraudShare, "frauds per request")
 	return cmd
