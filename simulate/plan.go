@@ -23,7 +23,7 @@ type plan struct {
 
 	roles      map[int32]*role
 	households map[int32]int32 // customer to household
-	foreign    []string // currencies
+	foreign    []string        // currencies
 	merchants  []merchant
 	outages    []outage
 	affected   map[int32]int32 // customer to outage
