@@ -10,11 +10,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/oklog/ulid/v2"
 
 	"vaglio"
 	"vaglio/features"
@@ -71,9 +73,8 @@ const t0 = vaglio.Instant(1_790_000_000_000)
 // clock stands still until it is moved.
 type clock struct{ at atomic.Int64 }
 
-func (c *clock) set(at vaglio.Instant)   { c.at.Store(int64(at)) }
-func (c *clock) time() time.Time         { return vaglio.Instant(c.at.Load()).Time() }
-func (c *clock) instant() vaglio.Instant { return vaglio.Instant(c.at.Load()) }
+func (c *clock) set(at vaglio.Instant) { c.at.Store(int64(at)) }
+func (c *clock) time() time.Time       { return vaglio.Instant(c.at.Load()).Time() }
 
 // catalogueYAML has every form of feature. The internal reason has a customers' text, which no customer may read.
 const catalogueYAML = `
@@ -200,8 +201,13 @@ func thresholds(approveBelow, denyFrom float64) func(*scoring.Options) {
 	return withPolicy(func(p *scoring.Policy) { p.ApproveBelow, p.DenyFrom = &approveBelow, &denyFrom })
 }
 
-// id is an id that no other test uses.
-func (s *service) id(name string) string { return s.t.Name() + "/" + name }
+// id is an id that no other test uses, nor the same test when it runs again.
+func (s *service) id(name string) string {
+	run, _ := runs.LoadOrStore(s.t, ulid.Make().String())
+	return run.(string) + "/" + name
+}
+
+var runs sync.Map // *testing.T → string
 
 // request is about EUR 10.00 of the payment "p" of customer "c".
 func (s *service) request(name string, vary ...func(*vaglio.Request)) vaglio.Request {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"vaglio"
 	"vaglio/features"
 	"vaglio/history"
@@ -48,7 +50,7 @@ func today() time.Time { return (t0 + 300*vaglio.Day).Time() }
 // newHistory opens a history of its own in the one ClickHouse of these tests.
 func newHistory(t *testing.T, events ...vaglio.Event) *history.Store {
 	t.Helper()
-	h, err := history.Open(t.Context(), strings.TrimSuffix(dsn, "vaglio")+strings.ToLower(strings.ReplaceAll(t.Name(), "/", "_")), history.Options{Now: today})
+	h, err := history.Open(t.Context(), strings.TrimSuffix(dsn, "vaglio")+strings.ToLower(ulid.Make().String()), history.Options{Now: today})
 	if err != nil {
 		t.Fatal(err)
 	}
