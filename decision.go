@@ -79,11 +79,13 @@ type RuleHit struct {
 	State  string `json:"state"`
 }
 
-// Change tells what would have led to another decision.
+// Change tells what would have led to an approval. Without such a change, Verdict is that of the decision itself and
+// Changes is empty.
 type Change struct {
 	Verdict Verdict         `json:"decision"`
 	Changes []FeatureChange `json:"changes"`
 	Text    string          `json:"text"`
+	Trials  int             `json:"trials"` // changed requests that were scored and put through the policy
 }
 
 // FeatureChange is one thing that would have to differ.

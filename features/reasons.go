@@ -99,12 +99,7 @@ func (f *Feature) Format(value float64, lang, currency string) string {
 	case value != value:
 		return words[lang]["missing"]
 	case f.Unit == UnitMoney:
-		digits, _ := vaglio.CurrencyDigits(currency)
-		scaled := value
-		for range digits {
-			scaled /= 10
-		}
-		return p.Sprintf("%v %s", decimals.Decimal(scaled, decimals.Scale(digits)), currency)
+		return FormatMoney(value, currency, lang)
 	case f.Unit == UnitShare:
 		return p.Sprint(decimals.Percent(value, decimals.MaxFractionDigits(0)))
 	case f.Unit == UnitHours && value > 48:
@@ -118,4 +113,13 @@ func (f *Feature) Format(value float64, lang, currency string) string {
 	default:
 		return p.Sprint(decimals.Decimal(value, decimals.MaxFractionDigits(1)))
 	}
+}
+
+// FormatMoney writes an amount in minor units with its currency.
+func FormatMoney(minor float64, currency, lang string) string {
+	digits, _ := vaglio.CurrencyDigits(currency)
+	for range digits {
+		minor /= 10
+	}
+	return message.NewPrinter(language.Make(lang)).Sprintf("%v %s", decimals.Decimal(minor, decimals.Scale(digits)), currency)
 }

@@ -162,6 +162,7 @@ type decision struct {
 	inputs     Inputs
 	assessment *assessment // nil without a model's answer
 	exposure   exposure
+	search     *search // for a counterfactual; nil while an approval is expected
 	out        vaglio.Decision
 }
 
@@ -233,6 +234,8 @@ func (d *decision) assess(ctx context.Context) error {
 		return nil
 	}
 	d.assessment = &a
+	d.seekCounterfactual()
+	d.out.LatencyMS.Explain += lap()
 	return nil
 }
 
@@ -365,6 +368,7 @@ func (d *decision) conclude(reservedMinor int64) (ledger.Entry, error) {
 	d.engine.policy.apply(d, reservedMinor)
 	out.Reasons = append(d.ruleReasons(lang), reasons...)
 	d.tellCustomer(lang)
+	out.Counterfactual = d.counterfactual(lang, reservedMinor)
 	switch out.Verdict {
 	case vaglio.Approve:
 		out.ApprovedAmount = r.Amount
