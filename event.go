@@ -3,7 +3,6 @@ package vaglio
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"strconv"
 	"unicode"
 	"unicode/utf8"
@@ -134,7 +133,7 @@ func (e *Event) Digest() [sha256.Size]byte {
 	return sha256.Sum256(b)
 }
 
-// Validate checks everything but times against a clock. The error is an [Invalid].
+// Validate checks everything but times against a clock. The error is an [Invalid], never one that wraps it.
 func (e *Event) Validate() error {
 	var bad Invalid
 	checkID(&bad, "/id", e.ID)
@@ -182,24 +181,28 @@ func (e *Event) MarshalJSON() ([]byte, error) {
 
 // DecodeEvent reads one event strictly and validates it. The error is an [Invalid].
 func DecodeEvent(b []byte) (Event, error) {
-	wire, err := Decode[eventJSON](b)
-	if err != nil {
-		return Event{}, err
+	e, hasAmount, usual := scanEvent(b)
+	if !usual {
+		wire, err := Decode[eventJSON](b)
+		if err != nil {
+			return Event{}, err
+		}
+		e = Event{ID: wire.ID, Kind: wire.Kind, OccurredAt: wire.OccurredAt, ObservedAt: wire.ObservedAt,
+			Entities: wire.Entities, Attributes: wire.Attributes, Currency: wire.Currency}
+		if hasAmount = wire.Amount != nil; hasAmount {
+			e.Amount = *wire.Amount
+		}
 	}
-	e := Event{ID: wire.ID, Kind: wire.Kind, OccurredAt: wire.OccurredAt, ObservedAt: wire.ObservedAt,
-		Entities: wire.Entities, Attributes: wire.Attributes, Currency: wire.Currency}
 	var bad Invalid
 	switch {
-	case wire.Amount != nil && wire.Currency == "":
+	case hasAmount && e.Currency == "":
 		bad.add("/currency", "is required with an amount")
-	case wire.Amount == nil && wire.Currency != "":
+		e.Amount = 0
+	case !hasAmount && e.Currency != "":
 		bad.add("/amount", "is required with a currency")
-	case wire.Amount != nil:
-		e.Amount = *wire.Amount
 	}
-	var invalid Invalid
-	if errors.As(e.Validate(), &invalid) {
-		bad = append(bad, invalid...)
+	if err := e.Validate(); err != nil {
+		bad = append(bad, err.(Invalid)...)
 	}
 	return e, bad.err()
 }
@@ -232,19 +235,18 @@ func checkFields(bad *Invalid, pointer string, fs Fields) {
 		return
 	}
 	for i, f := range fs {
-		at := pointer + "/" + f.Name
 		switch {
 		case !isName(f.Name):
 			shown := strconv.QuoteToASCII(f.Name[:min(len(f.Name), MaxNameBytes)])
 			bad.add(pointer, "the name %s is not made of a-z, 0-9 and _ with at most %d bytes", shown, MaxNameBytes)
 		case i > 0 && fs[i-1].Name == f.Name:
-			bad.add(at, "is given twice")
+			bad.add(pointer+"/"+f.Name, "is given twice")
 		case f.Value == "":
-			bad.add(at, "is empty; leave it out")
+			bad.add(pointer+"/"+f.Name, "is empty; leave it out")
 		case len(f.Value) > MaxValueBytes:
-			bad.add(at, "is longer than %d bytes", MaxValueBytes)
+			bad.add(pointer+"/"+f.Name, "is longer than %d bytes", MaxValueBytes)
 		case !isPrintable(f.Value):
-			bad.add(at, "has control characters or is not UTF-8")
+			bad.add(pointer+"/"+f.Name, "has control characters or is not UTF-8")
 		}
 	}
 }
@@ -271,6 +273,13 @@ func isName(s string) bool {
 }
 
 func isPrintable(s string) bool {
+	plain := true
+	for i := range len(s) {
+		plain = plain && ' ' <= s[i] && s[i] <= '~'
+	}
+	if plain {
+		return true
+	}
 	if !utf8.ValidString(s) {
 		return false
 	}
