@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -165,6 +166,17 @@ func (s *Store) Count(ctx context.Context) (events uint64, err error) {
 // Timelines reads the facts of some entities that were known at a moment and lie within the horizon before it: of each
 // kind the newest [vaglio.NewestPerKind], by (occurred_at, id) downwards. Entities without facts are left out.
 func (s *Store) Timelines(ctx context.Context, entities []vaglio.Entity, asOf vaglio.Instant) (map[vaglio.Entity][]vaglio.Fact, error) {
+	return s.timelines(ctx, entities, asOf-vaglio.Horizon, asOf)
+}
+
+// Latest reads the facts of some entities that matter for decisions from now on: as [Store.Timelines] does, with what is
+// stored already and counts only later.
+func (s *Store) Latest(ctx context.Context, entities []vaglio.Entity) (map[vaglio.Entity][]vaglio.Fact, error) {
+	return s.timelines(ctx, entities, s.now()-vaglio.Horizon, math.MaxInt64)
+}
+
+// timelines reads what occurred since a moment and was known by another.
+func (s *Store) timelines(ctx context.Context, entities []vaglio.Entity, since, knownBy vaglio.Instant) (map[vaglio.Entity][]vaglio.Fact, error) {
 	if len(entities) == 0 {
 		return nil, nil
 	}
@@ -175,7 +187,7 @@ func (s *Store) Timelines(ctx context.Context, entities []vaglio.Entity, asOf va
 		ORDER BY entity, kind, occurred_at DESC, id DESC, precedence DESC
 		LIMIT ? BY entity, kind
 		SETTINGS optimize_read_in_order = 0`,
-		entityNames(entities), int64(asOf), 2*vaglio.NewestPerKind)
+		entityNames(entities), int64(knownBy), 2*vaglio.NewestPerKind)
 	if err != nil {
 		return nil, fmt.Errorf("read timelines: %w", err)
 	}
@@ -201,7 +213,7 @@ func (s *Store) Timelines(ctx context.Context, entities []vaglio.Entity, asOf va
 		if fact.Kind != kind {
 			kind, ofKind = fact.Kind, 0
 		}
-		if _, again := seen[fact.ID]; again || ofKind == vaglio.NewestPerKind || fact.OccurredAt < asOf-vaglio.Horizon {
+		if _, again := seen[fact.ID]; again || ofKind == vaglio.NewestPerKind || fact.OccurredAt < since {
 			continue
 		}
 		seen[fact.ID] = struct{}{}
