@@ -21,7 +21,7 @@ import (
 // Manifest says what a bundle is and how it came to be.
 type Manifest struct {
 	Name        string             `json:"name"`
-	Version     string             `json:"version"` // a-z, 0-9, ".", "_" and "-": see checkName
+	Version     string             `json:"version"` // a-z, 0-9, ".", "_" and "-": see CheckName
 	CreatedAt   vaglio.Instant     `json:"created_at,omitzero"`
 	Files       map[string]string  `json:"files"` // SHA-256 in hexadecimal, by name; Write fills it in
 	Training    Window             `json:"training,omitzero"`
@@ -234,8 +234,8 @@ func syncFolder(dir string) error {
 
 var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
-// checkName keeps names of models and versions to what is safe as a file's name and in a URL.
-func checkName(what, name string) error {
+// CheckName keeps names of models and versions to what is safe as a file's name and in a URL.
+func CheckName(what, name string) error {
 	if !namePattern.MatchString(name) {
 		return fmt.Errorf("%s %.80q: want 1 to 64 of a-z, 0-9, \".\", \"_\" and \"-\", the first a letter or digit", what, name)
 	}
@@ -243,7 +243,7 @@ func checkName(what, name string) error {
 }
 
 func (m *Manifest) validate() error {
-	if err := errors.Join(checkName("name", m.Name), checkName("version", m.Version)); err != nil {
+	if err := errors.Join(CheckName("name", m.Name), CheckName("version", m.Version)); err != nil {
 		return err
 	}
 	if got := slices.Sorted(maps.Keys(m.Files)); !slices.Equal(got, hashedFiles) {

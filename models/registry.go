@@ -44,7 +44,7 @@ func OpenRegistry(dir string) (*Registry, error) {
 
 // Dir is the folder of a version, there or not. A version that would lead elsewhere is an error.
 func (r *Registry) Dir(version string) (string, error) {
-	if err := checkName("version", version); err != nil {
+	if err := CheckName("version", version); err != nil {
 		return "", err
 	}
 	if slices.Contains(stages, Stage(version)) {
