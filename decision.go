@@ -62,14 +62,17 @@ type Reason struct {
 	Features     []ReasonFeature `json:"features"`
 	Text         string          `json:"text"`
 	CustomerText string          `json:"customer_text,omitzero"`
-	Evidence     []string        `json:"evidence,omitempty"` // ids of the events behind it
+	// EarlierContactText is what the customer may be told instead, only through a contact older than the account's changes.
+	EarlierContactText string   `json:"earlier_contact_text,omitzero"`
+	Evidence           []string `json:"evidence,omitempty"` // ids of the events behind it
 }
 
 // ReasonFeature is a feature's value beside what is usual. Numbers, category names, or nil for a missing value.
 type ReasonFeature struct {
-	Name  string `json:"name"`
-	Value any    `json:"value"`
-	Usual any    `json:"usual"`
+	Name          string `json:"name"`
+	Value         any    `json:"value"`
+	Usual         any    `json:"usual"`                    // the median of the population at training time
+	CustomerUsual any    `json:"customer_usual,omitempty"` // the customer's own usual, where the catalogue can tell it
 }
 
 // RuleHit is a rule of the policy that fired.

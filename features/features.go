@@ -59,6 +59,7 @@ type Catalogue struct {
 	categories  []category
 	paths       []string // the request's strings that expressions and categories read
 	reasons     map[string]Texts
+	templates   map[string]template // reviewers' sentences, by code and language
 	general     General
 	scratches   sync.Pool
 }

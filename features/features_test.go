@@ -334,24 +334,6 @@ func TestEvidenceNamesTheEventsBehindAFeature(t *testing.T) {
 	check(1, "b")
 }
 
-func TestReasonsAreTextsWithValues(t *testing.T) {
-	c := features.Default()
-	request := fact("r", "refund_requested", t0, 250, "customer", "c")
-	tl := newTimelines(c).add(fact("a", "payment", t0-100*vaglio.Day, 123456, "customer", "c"))
-	check := func(code, lang, want string) {
-		t.Helper()
-		if got := c.ReviewerText(code, lang, tl.vector(request), "EUR", "EUR"); got != want {
-			t.Errorf("got %q, want %q", got, want)
-		}
-	}
-	check("TRUSTED_HISTORY", "en", "Customer for: 100 days; paid in 180 days: 1,234.56 EUR")
-	check("TRUSTED_HISTORY", "it", "Cliente da: 100 giorni; pagati in 180 giorni: 1.234,56 EUR")
-	check("ACCOUNT_CHANGED", "en", "Time since credentials changed: none; device known for: none")
-	if got := c.CustomerText("LINKED_FRAUD", "en", vaglio.Review); got != "We need a little more time to complete our checks." {
-		t.Errorf("a customer is told %q of an internal reason", got)
-	}
-}
-
 func BenchmarkVector(b *testing.B) {
 	c := features.Default()
 	tl := newTimelines(c)

@@ -62,7 +62,11 @@ func (d *decision) reason(code string, total float64, members []int, lang string
 			continue
 		}
 		f := &catalogue.Features()[i]
-		reason.Features = append(reason.Features, vaglio.ReasonFeature{Name: f.Name, Value: shown(f, d.vector[i]), Usual: d.usual(i)})
+		said := vaglio.ReasonFeature{Name: f.Name, Value: shown(f, d.vector[i]), Usual: d.usual(i)}
+		if own, ok := catalogue.CustomerUsual(i, d.vector); ok {
+			said.CustomerUsual = own
+		}
+		reason.Features = append(reason.Features, said)
 		if len(reason.Evidence) < maxEvidence {
 			for _, id := range catalogue.Evidence(i, &d.fact, d.states, maxEvidence) {
 				if !slices.Contains(reason.Evidence, id) && len(reason.Evidence) < maxEvidence {
@@ -116,7 +120,8 @@ var ruleTexts = map[string]map[string]string{
 	"OVER_CAPTURED":   {"en": "The amount exceeds what is left of the payment", "it": "L'importo supera quanto resta del pagamento"},
 }
 
-// tellCustomer writes what the customer may read: at most two reasons, and only such as raise the risk.
+// tellCustomer writes what the customer may read of at most two reasons: those that raise the risk and then, in a review,
+// those that speak for the request.
 func (d *decision) tellCustomer(lang string) {
 	if d.out.Verdict == vaglio.Approve {
 		return
@@ -126,10 +131,18 @@ func (d *decision) tellCustomer(lang string) {
 		catalogue = d.bundle.Catalogue()
 	}
 	told := 0
-	for i := range d.out.Reasons {
-		if r := &d.out.Reasons[i]; r.Direction == "raises" && told < 2 {
-			r.CustomerText = catalogue.CustomerText(r.Code, lang, d.out.Verdict)
-			told++
+	tell := func(direction string) {
+		for i := range d.out.Reasons {
+			if r := &d.out.Reasons[i]; r.Direction == direction && told < 2 {
+				r.CustomerText, r.EarlierContactText = catalogue.CustomerText(r.Code, lang, d.out.Verdict, direction == "raises")
+				if r.CustomerText != "" {
+					told++
+				}
+			}
 		}
+	}
+	tell("raises")
+	if d.out.Verdict == vaglio.Review {
+		tell("lowers")
 	}
 }
