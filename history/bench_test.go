@@ -1,10 +1,16 @@
 package history_test
 
 import (
+	"bytes"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
+	"github.com/go-json-experiment/json"
+
 	"vaglio"
+	"vaglio/history/ingest"
 )
 
 // thirdParty is an event of three entities and two attributes, as payments are.
@@ -31,6 +37,36 @@ func BenchmarkImport(b *testing.B) {
 		n++
 	}
 	b.ReportMetric(float64(n*batch)/b.Elapsed().Seconds(), "events/s")
+}
+
+// BenchmarkImportFile is `vaglio import` of NDJSON, end to end: read, check, read again, decode, store.
+func BenchmarkImportFile(b *testing.B) {
+	s := openDatabase(b, "benchimportfile", "EUR")
+	const events = 300_000
+	path := filepath.Join(b.TempDir(), "events.ndjson")
+	n := 0
+	for b.Loop() {
+		b.StopTimer()
+		var lines bytes.Buffer
+		for i := range events {
+			e := thirdParty(n*events + i)
+			line, err := json.Marshal(&e)
+			if err != nil {
+				b.Fatal(err)
+			}
+			lines.Write(append(line, '\n'))
+		}
+		if err := os.WriteFile(path, lines.Bytes(), 0o600); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		report, err := ingest.Files(b.Context(), ingest.Options{Sink: s.Import}, []string{path})
+		if err != nil || report.Stored != events {
+			b.Fatal(report, err)
+		}
+		n++
+	}
+	b.ReportMetric(float64(n*events)/b.Elapsed().Seconds(), "events/s")
 }
 
 func BenchmarkTimelines(b *testing.B) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 
 	"vaglio"
@@ -82,7 +81,7 @@ type sent struct {
 	digest [32]byte
 }
 
-// store keeps the facts whose id is new. An outcome is given only once everything is stored.
+// store keeps the facts whose id is new, and uses the slice up. An outcome is given only once everything is stored.
 func (s *Store) store(ctx context.Context, facts []sent) ([]vaglio.Outcome, error) {
 	s.storing.Lock()
 	defer s.storing.Unlock()
@@ -95,7 +94,7 @@ func (s *Store) store(ctx context.Context, facts []sent) ([]vaglio.Outcome, erro
 		return nil, err
 	}
 	outcomes := make([]vaglio.Outcome, len(facts))
-	fresh := make([]sent, 0, len(facts))
+	fresh := facts[:0] // what is looked at lies never before what is kept
 	for i := range facts {
 		switch digest, known := stored[facts[i].ID]; {
 		case !known:
@@ -243,47 +242,4 @@ func (s *Store) firstOfPayments(ctx context.Context, payments []vaglio.Entity) (
 		found[id] = append(found[id], fact)
 	}
 	return found, rows.Err()
-}
-
-// write inserts the timelines first and the events last: an event counts as stored once it is among the events, so what
-// a crash leaves in the timelines is written again, over itself.
-func (s *Store) write(ctx context.Context, facts []sent) error {
-	if len(facts) == 0 {
-		return nil
-	}
-	precedence := uint64(math.MaxInt64 - s.now())
-	timelines, err := s.conn.PrepareBatch(ctx, "INSERT INTO timelines (entity, kind, occurred_at, id, known_at, precedence, payload)")
-	if err != nil {
-		return fmt.Errorf("insert timelines: %w", err)
-	}
-	defer timelines.Close()
-	payloads := make([]string, len(facts))
-	for i := range facts {
-		f := &facts[i]
-		payloads[i] = string(appendFact(nil, &f.Fact))
-		for _, entity := range f.Timelines() {
-			if err := timelines.Append(entity.String(), f.Kind, int64(f.OccurredAt), f.ID, int64(f.KnownAt), precedence, payloads[i]); err != nil {
-				return fmt.Errorf("insert timelines: %w", err)
-			}
-		}
-	}
-	if err := timelines.Send(); err != nil {
-		return fmt.Errorf("insert timelines: %w", err)
-	}
-	events, err := s.conn.PrepareBatch(ctx, "INSERT INTO events (id, kind, occurred_at, known_at, amount, currency, digest, precedence, payload)")
-	if err != nil {
-		return fmt.Errorf("insert events: %w", err)
-	}
-	defer events.Close()
-	for i := range facts {
-		f := &facts[i]
-		err := events.Append(f.ID, f.Kind, int64(f.OccurredAt), int64(f.KnownAt), f.Amount, f.Currency, string(f.digest[:]), precedence, payloads[i])
-		if err != nil {
-			return fmt.Errorf("insert events: %w", err)
-		}
-	}
-	if err := events.Send(); err != nil {
-		return fmt.Errorf("insert events: %w", err)
-	}
-	return nil
 }

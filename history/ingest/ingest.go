@@ -20,11 +20,8 @@ import (
 // one goroutine at a time, with at most [MaxBatch] events, and must not keep the slice. After an error the import ends.
 type Sink = func(ctx context.Context, events []vaglio.Event) ([]vaglio.Outcome, error)
 
-// Sizes of batches: what completes itself from earlier events (see [Files]) comes in larger ones.
-const (
-	batchSize = 10_000
-	MaxBatch  = 50_000
-)
+// MaxBatch is the size of batches: larger ones leave ClickHouse less to merge, and this many events fit anywhere.
+const MaxBatch = 50_000
 
 // OnError says what a bad line does.
 type OnError uint8
@@ -172,7 +169,7 @@ func (im *importer) store(ctx context.Context) (err error) {
 		if err := s.each(func(at place, ev vaglio.Event, size int) error {
 			im.meter.done += int64(size)
 			im.meter.events++
-			return im.add(ctx, at, ev, MaxBatch)
+			return im.add(ctx, at, ev)
 		}); err != nil {
 			return err
 		}
@@ -200,7 +197,7 @@ func (im *importer) take(ctx context.Context, c *chunk) error {
 		case ev.IsLabel():
 			err = im.labels.add(at, ev)
 		default:
-			err = im.add(ctx, at, *ev, batchSize)
+			err = im.add(ctx, at, *ev)
 		}
 		if err != nil {
 			return err
@@ -209,10 +206,10 @@ func (im *importer) take(ctx context.Context, c *chunk) error {
 	return nil
 }
 
-func (im *importer) add(ctx context.Context, at place, ev vaglio.Event, limit int) error {
+func (im *importer) add(ctx context.Context, at place, ev vaglio.Event) error {
 	im.batch.events = append(im.batch.events, ev)
 	im.batch.places = append(im.batch.places, at)
-	if len(im.batch.events) < limit {
+	if len(im.batch.events) < MaxBatch {
 		return nil
 	}
 	return im.flush(ctx)

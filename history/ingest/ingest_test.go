@@ -144,7 +144,7 @@ func TestABadLineIsNamedByFileLineAndField(t *testing.T) {
 
 func TestStopChecksEverythingBeforeAnythingIsStored(t *testing.T) {
 	var good strings.Builder
-	for i := range 25_000 {
+	for i := range 125_000 {
 		good.WriteString(login(fmt.Sprint("e_", i)))
 	}
 	first, second := write(t, "a.ndjson", good.String()), write(t, "b.ndjson", "{}\n"+login("f")+"nonsense\n")
@@ -153,7 +153,7 @@ func TestStopChecksEverythingBeforeAnythingIsStored(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), second+":1: /id: is required") || !strings.Contains(err.Error(), "the first of 2 bad lines; nothing was stored") {
 		t.Fatalf("error %v", err)
 	}
-	if len(s.events) != 0 || report.Stored != 0 || report.Events != 25_001 || report.Lines != 25_003 || report.Rejected != 2 {
+	if len(s.events) != 0 || report.Stored != 0 || report.Events != 125_001 || report.Lines != 125_003 || report.Rejected != 2 {
 		t.Errorf("report %+v, %d stored", report, len(s.events))
 	}
 
@@ -162,10 +162,10 @@ func TestStopChecksEverythingBeforeAnythingIsStored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if report.Stored != 25_000 || report.Kinds["login"] != 25_000 || len(s.events) != 25_000 {
+	if report.Stored != 125_000 || report.Kinds["login"] != 125_000 || len(s.events) != 125_000 {
 		t.Errorf("report %+v", report)
 	}
-	if !slices.Equal(s.batches, []int{10_000, 10_000, 5_000}) {
+	if !slices.Equal(s.batches, []int{50_000, 50_000, 25_000}) {
 		t.Errorf("batches of %v", s.batches)
 	}
 	for i := range s.events {
@@ -217,23 +217,23 @@ func TestSkipWritesRejectsAndGoesOn(t *testing.T) {
 
 func TestAnImportCanRunAgain(t *testing.T) {
 	var lines strings.Builder
-	for i := range 25_000 {
+	for i := range 125_000 {
 		lines.WriteString(login(fmt.Sprint("e_", i)))
 	}
 	path := write(t, "events.ndjson", lines.String())
 	s := shelf{failAt: 2}
 	report, err := ingest.Files(t.Context(), options(&s), []string{path})
-	if err == nil || !strings.Contains(err.Error(), "store 10000 events: disk full; 10000 events were stored before that") {
+	if err == nil || !strings.Contains(err.Error(), "store 50000 events: disk full; 50000 events were stored before that") {
 		t.Fatalf("error %v", err)
 	}
-	if report.Stored != 10_000 {
+	if report.Stored != 50_000 {
 		t.Errorf("report %+v", report)
 	}
 	report, err = ingest.Files(t.Context(), options(&s), []string{path})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if report.Stored != 15_000 || report.Repeated != 10_000 || len(s.events) != 25_000 {
+	if report.Stored != 75_000 || report.Repeated != 50_000 || len(s.events) != 125_000 {
 		t.Errorf("report %+v, %d stored", report, len(s.events))
 	}
 }
@@ -395,11 +395,11 @@ func TestACancelledImportEnds(t *testing.T) {
 		return s.sink(ctx, events)
 	}
 	var lines strings.Builder
-	for i := range 100_000 {
+	for i := range 200_000 {
 		lines.WriteString(login(fmt.Sprint("e_", i)))
 	}
 	report, err := ingest.Files(ctx, o, []string{write(t, "a.ndjson", lines.String())})
-	if !errors.Is(err, context.Canceled) || report.Stored != 10_000 || len(s.events) != 10_000 {
+	if !errors.Is(err, context.Canceled) || report.Stored != 50_000 || len(s.events) != 50_000 {
 		t.Errorf("error %v, report %+v", err, report)
 	}
 }
