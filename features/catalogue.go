@@ -32,10 +32,13 @@ type spec struct {
 	Entity      string   `yaml:"entity,omitempty"`
 	Events      []string `yaml:"events,omitempty,flow"`
 	Aggregate   string   `yaml:"aggregate,omitempty"`
-	Of          string   `yaml:"of,omitempty"`
+	Of          names    `yaml:"of,omitempty"`
 	Window      string   `yaml:"window,omitempty"`
 	Offset      string   `yaml:"offset,omitempty"`
 	Where       string   `yaml:"where,omitempty"`
+	Part        string   `yaml:"part,omitempty"`   // share
+	Which       string   `yaml:"which,omitempty"`  // same
+	Within      string   `yaml:"within,omitempty"` // habit
 	Expr        string   `yaml:"expr,omitempty"`
 	Categorical string   `yaml:"categorical,omitempty"`
 	Categories  []string `yaml:"categories,omitempty,flow"`
@@ -46,6 +49,34 @@ type spec struct {
 	line  int
 	own   bool     // money in the payment's currency
 	reads []string // features that the expression reads
+}
+
+// names is one name, or several between commas: in YAML a string or a list.
+type names string
+
+// UnmarshalYAML reads both forms.
+func (n *names) UnmarshalYAML(unmarshal func(any) error) error {
+	var several []string
+	if unmarshal(&several) == nil {
+		*n = names(strings.Join(several, ","))
+		return nil
+	}
+	return unmarshal((*string)(n))
+}
+
+// MarshalYAML writes the shorter form.
+func (n names) MarshalYAML() (any, error) {
+	if strings.Contains(string(n), ",") {
+		return n.list(), nil
+	}
+	return string(n), nil
+}
+
+func (n names) list() []string {
+	if n == "" {
+		return nil
+	}
+	return strings.Split(string(n), ",")
 }
 
 var nameForm = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
@@ -139,7 +170,7 @@ func compile(doc document) (*Catalogue, error) {
 		if c.index(s.Name) >= 0 {
 			fail(featureErrorf(s.line, s.Name, "the name is taken"))
 		}
-		c.features[i] = Feature{Name: s.Name, Reason: s.Reason, Unit: s.Unit, Description: s.Description}
+		c.features[i] = Feature{Name: s.Name, Reason: s.Reason, Unit: s.Unit, Description: s.describe()}
 		fail(c.compileRow(i, s))
 	}
 	fail(c.compileExpressions(doc.Features))
@@ -147,7 +178,7 @@ func compile(doc document) (*Catalogue, error) {
 		fail(c.checkTexts(code, doc.Reasons[code]))
 	}
 	for _, l := range c.layouts {
-		l.empty = make([]list, len(l.kinds))
+		l.seal()
 	}
 	if err := errors.Join(failures...); err != nil {
 		return nil, err
@@ -175,8 +206,9 @@ func (c *Catalogue) compileRow(i int, s *spec) error {
 	if forms != 1 {
 		return failf("want exactly one of aggregate, expr and categorical")
 	}
-	if s.Aggregate == "" && (s.Entity != "" || s.Events != nil || s.Of != "" || s.Window != "" || s.Offset != "" || s.Where != "") {
-		return failf("entity, events, of, window, offset and where belong to an aggregate")
+	ofAggregates := s.Entity + s.Window + s.Offset + s.Where + s.Part + s.Which + s.Within
+	if s.Aggregate == "" && (ofAggregates != "" || s.Events != nil || s.Of != "") {
+		return failf("entity, events, of, window, offset, where, part, which and within belong to an aggregate")
 	}
 	switch {
 	case s.Categorical != "":
@@ -211,122 +243,6 @@ func (c *Catalogue) compileCategory(i int, s *spec) error {
 	}
 	c.features[i].Categorical, c.features[i].Categories = true, s.Categories
 	c.categories = append(c.categories, k)
-	return nil
-}
-
-func (c *Catalogue) compileAggregate(i int, s *spec) error {
-	failf := func(format string, args ...any) error { return featureErrorf(s.line, s.Name, format, args...) }
-	f, ok := functions[s.Aggregate]
-	if !ok {
-		return failf("there is no aggregate %q: there are %s", s.Aggregate, strings.Join(slices.Sorted(maps.Keys(functions)), ", "))
-	}
-	entity, second, isPair := strings.Cut(s.Entity, "+")
-	if !nameForm.MatchString(entity) || isPair && !nameForm.MatchString(second) {
-		return failf("the entity %q is neither a kind of entity nor a pair of kinds (customer+device)", s.Entity)
-	}
-	if len(s.Events) == 0 {
-		return failf("events lists the kinds of events to aggregate")
-	}
-	r := c.role(entity)
-	a := aggregate{index: i, function: f, value1: -1, currency: -1, scale: 1}
-	for _, kind := range s.Events {
-		if !nameForm.MatchString(kind) {
-			return failf("%q is not a kind of event", kind)
-		}
-		at := r.layout.kind(kind)
-		if slices.Contains(a.lists, at) {
-			return failf("the kind of event %s is given twice", kind)
-		}
-		a.lists = append(a.lists, at)
-	}
-	var err error
-	if a.window, err = parseWindow(s.Window, vaglio.Horizon); err != nil {
-		return failf("window: %v", err)
-	}
-	if a.offset, err = parseWindow(s.Offset, 0); err != nil {
-		return failf("offset: %v", err)
-	}
-	if a.offset >= vaglio.Horizon {
-		return failf("offset: %s is not before the horizon of %d days", s.Offset, vaglio.Horizon/vaglio.Day)
-	}
-	if err := r.layout.compileValue(&a, entity, s); err != nil {
-		return failf("%v", err)
-	}
-	if isPair {
-		if a.pairPath, err = c.path("entities." + second); err != nil {
-			return failf("%v", err)
-		}
-		a.pair = []int{r.layout.column(column{columnEntity, second})}
-		if timelineKind(second) == vaglio.EntityInstrument { // both roles of an instrument
-			a.pair = []int{r.layout.column(column{columnEntity, vaglio.EntityInstrument}), r.layout.column(column{columnEntity, vaglio.EntityPayoutInstrument})}
-		}
-	}
-	if s.Where != "" {
-		compiler := compiler{catalogue: c, columns: r.layout.column}
-		predicate, err := compiler.compile(s.Where)
-		switch {
-		case err != nil:
-			return failf("where: %v", err)
-		case compiler.asks:
-			a.where = predicate
-		case len(r.layout.filters) == maxFilters:
-			return failf("where: a kind of timeline has at most %d conditions", maxFilters)
-		default:
-			r.layout.filters = append(r.layout.filters, predicate)
-			a.filter = 1 << (len(r.layout.filters) - 1)
-		}
-	}
-	r.aggregates = append(r.aggregates, a)
-	own := &c.features[i]
-	own.Entity, own.Window = s.Entity, a.window
-	if own.Unit == "" {
-		own.Unit = unitOf(f, s.Of)
-	}
-	return nil
-}
-
-func unitOf(f function, of string) Unit {
-	switch {
-	case f == count || f == distinct:
-		return UnitCount
-	case f == sinceFirst || f == sinceLast:
-		return UnitHours
-	case of == "amount":
-		return UnitMoney
-	default:
-		return UnitNumber
-	}
-}
-
-// compileValue finds the column that `of` names.
-func (l *layout) compileValue(a *aggregate, entity string, s *spec) error {
-	attribute, isAttribute := strings.CutPrefix(s.Of, "attributes.")
-	switch a.function {
-	case count, sinceFirst, sinceLast:
-		if s.Of != "" {
-			return fmt.Errorf("%s takes no of", s.Aggregate)
-		}
-	case distinct:
-		switch {
-		case isAttribute && nameForm.MatchString(attribute):
-			a.value1 = l.column(column{columnAttribute, attribute})
-		case nameForm.MatchString(s.Of):
-			a.value1 = l.column(column{columnEntity, s.Of})
-		default:
-			return fmt.Errorf("distinct counts a kind of entity (of: customer) or an attribute (of: attributes.NAME)")
-		}
-	default:
-		switch {
-		case isAttribute && nameForm.MatchString(attribute):
-			a.value1, a.scale = l.column(column{columnDecimal, attribute}), decimalScale
-		case s.Of == "amount" && entity == vaglio.EntityPayment:
-			a.value1, a.currency, s.own = l.column(column{kind: columnOwn}), l.column(column{kind: columnCurrency}), true
-		case s.Of == "amount":
-			a.value1 = l.column(column{kind: columnBase})
-		default:
-			return fmt.Errorf("%s is of: amount or of: attributes.NAME", s.Aggregate)
-		}
-	}
 	return nil
 }
 
@@ -384,36 +300,6 @@ func (c *Catalogue) compileExpressions(specs []spec) error {
 		}
 	}
 	return errors.Join(failures...)
-}
-
-func (c *Catalogue) role(entity string) *role {
-	for i := range c.roles {
-		if c.roles[i].entity == entity {
-			return &c.roles[i]
-		}
-	}
-	kind := timelineKind(entity)
-	if c.layouts[kind] == nil {
-		c.layouts[kind] = &layout{entity: kind}
-	}
-	c.roles = append(c.roles, role{entity: entity, path: "entities." + entity, layout: c.layouts[kind]})
-	return &c.roles[len(c.roles)-1]
-}
-
-func (l *layout) kind(name string) int {
-	if i := slices.Index(l.kinds, name); i >= 0 {
-		return i
-	}
-	l.kinds = append(l.kinds, name)
-	return len(l.kinds) - 1
-}
-
-func (l *layout) column(c column) int {
-	if i := slices.Index(l.columns, c); i >= 0 {
-		return i
-	}
-	l.columns = append(l.columns, c)
-	return len(l.columns) - 1
 }
 
 // parseWindow reads 30m, 24h, 7d or 4w; "" is the default, "all" the horizon.

@@ -117,7 +117,7 @@ func (c *compiler) numberAt(node ast.Node) (number, error) {
 func (c *compiler) decimalColumn(col column, scale float64) number {
 	i := c.columns(col)
 	return func(s *scratch) float64 {
-		if v := s.row.list.values[i][s.row.i]; v != absent && v != unknown {
+		if v := s.row.value(i); v != absent && v != unknown {
 			return float64(v) / scale
 		}
 		return math.NaN()
@@ -157,7 +157,7 @@ func (c *compiler) text(node ast.Node) (text, error) {
 		return nil, fmt.Errorf("an event has no string %q", path)
 	}
 	i := c.columns(col)
-	return func(s *scratch) uint64 { return uint64(s.row.list.values[i][s.row.i]) }, nil
+	return func(s *scratch) uint64 { return uint64(s.row.value(i)) }, nil
 }
 
 // isText tells strings from numbers by their form alone.
@@ -257,11 +257,11 @@ func (c *compiler) binary(n *ast.BinaryNode) (number, error) {
 	return func(s *scratch) float64 { return operate(x(s), y(s)) }, nil
 }
 
-// Each result passes through a function's return, so that no compiler fuses a product with a sum.
+// The conversion of the product keeps it from being fused with a sum: see exact.go.
 var operators = map[string]func(x, y float64) float64{
 	"+": func(x, y float64) float64 { return x + y },
 	"-": func(x, y float64) float64 { return x - y },
-	"*": func(x, y float64) float64 { return x * y },
+	"*": func(x, y float64) float64 { return float64(x * y) },
 	"/": func(x, y float64) float64 {
 		if y == 0 {
 			return math.NaN()
@@ -286,10 +286,12 @@ func compare(x, y float64, outcome bool) float64 {
 }
 
 func and(x, y float64) float64 {
-	if x == 0 || y == 0 {
+	switch x, y = condition(x), condition(y); {
+	case x == 0 || y == 0:
 		return 0
+	default:
+		return x * y // NaN if either is
 	}
-	return condition(x + y - y) // NaN if either is
 }
 
 func or(x, y float64) float64 {

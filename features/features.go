@@ -55,7 +55,8 @@ type Catalogue struct {
 	features    []Feature
 	roles       []role             // the timelines that features read, each once
 	layouts     map[string]*layout // by kind of the timeline's entity
-	expressions []expression       // in an order in which each finds what it reads
+	links       []link
+	expressions []expression // in an order in which each finds what it reads
 	categories  []category
 	paths       []string // the request's strings that expressions and categories read
 	reasons     map[string]Texts
@@ -118,8 +119,8 @@ func (c *Catalogue) Timelines(request *vaglio.Fact) []vaglio.Entity {
 // States finds the window state of an entity; nil is an empty timeline.
 type States func(vaglio.Entity) *State
 
-// Vector computes all features of a request at the moment it occurred. The states must hold what was known then, and
-// nothing later. dst has len(Features()) entries.
+// Vector computes all features of a request at the moment it occurred, from the states of [Catalogue.Timelines] and
+// [Catalogue.Neighbours]. They must hold what was known then, and nothing later. dst has len(Features()) entries.
 func (c *Catalogue) Vector(dst []float64, request *vaglio.Fact, states States) {
 	s := c.scratch(request)
 	defer c.scratches.Put(s)
@@ -132,12 +133,16 @@ func (c *Catalogue) Vector(dst []float64, request *vaglio.Fact, states States) {
 		}
 		r.read(dst, s, states(entity))
 	}
+	if len(c.links) > 0 {
+		c.readLinks(dst, s, states)
+	}
 	c.finish(dst, s)
 }
 
 // VectorPart computes the features that read one entity's timeline and leaves the rest of dst alone. A replay that walks
 // history entity by entity fills a vector by one call for each of [Catalogue.Timelines] and ends with
-// [Catalogue.FinishVector]; the outcome equals [Catalogue.Vector].
+// [Catalogue.FinishVector]; the outcome equals [Catalogue.Vector]. Linked features take a second pass in between: see
+// [Catalogue.NeighboursPart] and [Catalogue.LinkedPart].
 func (c *Catalogue) VectorPart(dst []float64, request *vaglio.Fact, entity vaglio.Entity, state *State) {
 	s := c.scratch(request)
 	defer c.scratches.Put(s)
@@ -161,12 +166,17 @@ func (c *Catalogue) FinishVector(dst []float64, request *vaglio.Fact) {
 }
 
 func (c *Catalogue) finish(dst []float64, s *scratch) {
+	c.absentLinks(dst, s.request)
 	for i := range c.categories {
 		dst[c.categories[i].index] = c.categories[i].code(s)
 	}
 	s.vector = dst
 	for i := range c.expressions {
-		dst[c.expressions[i].index] = c.expressions[i].eval(s)
+		v := c.expressions[i].eval(s)
+		if v != v {
+			v = math.NaN() // of one bit pattern on every machine
+		}
+		dst[c.expressions[i].index] = v
 	}
 }
 
@@ -195,6 +205,11 @@ func (c *Catalogue) Evidence(feature int, request *vaglio.Fact, states States, l
 			if state != nil && wanted[r.aggregates[j].index] {
 				found = r.aggregates[j].evidence(found, s, state)
 			}
+		}
+	}
+	for i := range c.links {
+		if k := &c.links[i]; wanted[k.index] {
+			found = k.evidence(found, s, states, c.Neighbours(request, states))
 		}
 	}
 	slices.SortFunc(found, func(a, b occurrence) int { return b.compare(a.at, a.id) })
@@ -241,6 +256,8 @@ type scratch struct {
 	vector  []float64 // what expressions read
 	row     row       // the event that a `where` looks at
 	seen    set
+
+	neighbours, nearest []Neighbour
 }
 
 func (c *Catalogue) scratch(request *vaglio.Fact) *scratch {
@@ -307,7 +324,7 @@ func (r *role) absent(dst []float64) {
 
 func (r *role) read(dst []float64, s *scratch, state *State) {
 	if state == nil {
-		state = &State{layout: r.layout, lists: r.layout.empty}
+		state = r.layout.empty
 	}
 	for i := range r.aggregates {
 		dst[r.aggregates[i].index] = r.aggregates[i].value(s, state)
@@ -328,16 +345,20 @@ func (c *Catalogue) NewState(entityKind string) *State {
 	if l == nil {
 		return nil
 	}
-	return &State{layout: l, lists: make([]list, len(l.kinds))}
+	return newState(l)
 }
 
-// EventKinds lists the kinds of events that features read in timelines of this kind of entity, sorted.
+// EventKinds lists the kinds of events that features read in timelines of this kind of entity, sorted; nil if they read
+// all kinds.
 func (c *Catalogue) EventKinds(entityKind string) []string {
 	l := c.layouts[entityKind]
-	if l == nil {
+	if l == nil || l.identifies {
 		return nil
 	}
-	kinds := slices.Clone(l.kinds)
+	kinds := make([]string, len(l.kinds))
+	for i := range l.kinds {
+		kinds[i] = l.kinds[i].name
+	}
 	slices.Sort(kinds)
 	return kinds
 }

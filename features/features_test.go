@@ -211,7 +211,7 @@ func TestCatalogueErrorsNameLineFeatureAndReason(t *testing.T) {
 	check("  - {name: x, expr: 1 +}", `line 3: feature "x": "1 +": unexpected token EOF (1:3)`)
 	check("  - {name: x, entity: customer, events: [payment], aggregate: count, window: 0d}", `line 3: feature "x": window: want a positive whole number of m, h, d or w, or all, not "0d"`)
 	check("  - {name: x, entity: customer, events: [payment], aggregate: count, window: 500d}", `line 3: feature "x": window: 500d is beyond the horizon of 400 days`)
-	check("  - {name: x, entity: customer, events: [payment], aggregate: median}", `line 3: feature "x": there is no aggregate "median": there are count, distinct, max, mean, min, since_first, since_last, stddev, sum`)
+	check("  - {name: x, entity: customer, events: [payment], aggregate: median}", `line 3: feature "x": there is no aggregate "median": there are count, distinct, habit, linked, max, mean, min, rate, same, share, since_first, since_last, stddev, sum`)
 	check("  - {name: x, entity: customer, aggregate: count}", `line 3: feature "x": events lists the kinds of events to aggregate`)
 	check("  - {name: x, expr: '1'}\n  - {name: x, expr: '2'}", `line 4: feature "x": the name is taken`)
 	check("  - {name: x}", `line 3: feature "x": want exactly one of aggregate, expr and categorical`)

@@ -2,32 +2,48 @@ package features
 
 import (
 	"cmp"
-	"math"
-	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"unique"
+	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
 
 	"vaglio"
 )
 
-// State holds what features need of one timeline: per kind of event the newest facts, column by column. Facts are added
-// as they become known; equal ids are one fact, and the order of arrival leaves no trace. Not safe for concurrent
-// writing.
+// State holds what features need of one timeline: per kind of event the newest [vaglio.NewestPerKind] facts, column by
+// column. Facts are added as they become known, in any order: the order leaves no trace, and a repeated fact changes
+// nothing. Facts of one id must be equal; history sees to that. Not safe for concurrent use; see [State.Snapshot].
 type State struct {
-	layout *layout
-	lists  []list // by layout.kinds
+	layout    *layout
+	index     []uint16 // of the layout's kinds in lists, plus one; 0: no such event
+	lists     []list   // of kinds that have events
+	textBytes int
+	snapshot  *State // equal to this state; nil since the last change
 }
 
-// layout is what a state keeps for one kind of entity.
+// layout is what states keep for one kind of entity.
 type layout struct {
-	entity  string
-	kinds   []string
-	columns []column
-	filters []number // predicates over the event alone, one bit each
-	empty   []list
+	entity      string
+	kinds       []kindLayout
+	columns     []column
+	filters     []number // predicates over the event alone, one bit each
+	filterTexts []string
+	identifies  bool       // linked features look for customers here, in events of all kinds
+	other       kindLayout // of the kinds that only they read
+	empty       *State
+}
+
+// kindLayout is what is kept of the events of one kind.
+type kindLayout struct {
+	name    string
+	slots   []int // by layout.columns: the place of the column in a list, -1 if the kind goes without
+	width   int   // slots in use; the first one is the time
+	mask    int   // slot of the bits of the filters that hold, -1 for none
+	filters []int
 }
 
 // column is one value kept of every event.
@@ -49,20 +65,30 @@ const (
 
 // Values of number columns that are no numbers.
 const (
-	absent  = math.MinInt64     // the event has no such value
-	unknown = math.MinInt64 + 1 // it has one, and we can't tell how much
+	absent  = -1 << 63   // the event has no such value
+	unknown = -1<<63 + 1 // it has one, and we can't tell how much
 )
 
 // decimalScale is the fixed point of attributes: sums of millionths are exact.
 const decimalScale = 1_000_000
 
-// list holds the newest events of one kind, sorted by (occurred_at, id).
+// list holds the newest events of one kind, sorted by (occurred_at, id). Its columns lie in one slab with room before and
+// behind the events, so that old and new ones come in without moving the rest.
 type list struct {
-	at     []vaglio.Instant
-	ids    []string
-	masks  []uint64  // which of the layout's filters hold
-	values [][]int64 // by layout.columns; hashes are reinterpreted bits, 0 when absent
+	kind      *kindLayout
+	name      string
+	slab      []int64 // kind.width columns of capacity entries; hashes are reinterpreted bits, 0 when absent
+	ids       []string
+	customers []unique.Handle[string] // empty unless layout.identifies
+	head, n   int
+	capacity  int
+	shared    bool // a snapshot reads the slab: only what lies behind its events may be written
 }
+
+var (
+	noEvents = list{kind: &kindLayout{}}
+	nobody   = unique.Make("")
+)
 
 // row is one event of a list.
 type row struct {
@@ -79,59 +105,167 @@ func (o occurrence) compare(at vaglio.Instant, id string) int {
 	return cmp.Or(cmp.Compare(o.at, at), cmp.Compare(o.id, id))
 }
 
+// kind is the place of a kind of events, -1 if no aggregate reads it.
+func (l *layout) kind(name string) int {
+	for i := range l.kinds {
+		if l.kinds[i].name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+func newState(l *layout) *State { return &State{layout: l, index: make([]uint16, len(l.kinds))} }
+
 // Add takes a fact into the state, whether early or late. Kinds that no feature reads are passed over.
 func (s *State) Add(f *vaglio.Fact) {
-	kind := slices.Index(s.layout.kinds, f.Kind)
-	if kind < 0 {
+	k := s.layout.kind(f.Kind)
+	if k < 0 && !s.layout.identifies {
 		return
 	}
-	l := &s.lists[kind]
-	if l.values == nil {
-		l.values = make([][]int64, len(s.layout.columns))
+	l, at := s.find(k, f.Kind), int64(f.OccurredAt)
+	place := l.position(at, f.ID)
+	if place < l.n && l.times()[place] == at && l.id(place) == f.ID || place == 0 && l.n >= vaglio.NewestPerKind {
+		return // repeated, or older than all that count
 	}
-	at := l.position(f.OccurredAt, f.ID)
-	if at < len(l.ids) && l.at[at] == f.OccurredAt && l.ids[at] == f.ID {
-		return
+	if s.snapshot != nil {
+		s.lists, s.index, s.snapshot = slices.Clone(s.lists), slices.Clone(s.index), nil
 	}
-	if len(l.at) >= vaglio.NewestPerKind {
-		if at == 0 {
-			return // older than all that count
+	if l = s.find(k, f.Kind); l.n == 0 {
+		l = s.addList(k, f.Kind)
+	}
+	if l.n >= vaglio.NewestPerKind {
+		s.textBytes -= len(l.dropOldest())
+		place--
+	}
+	l.open(place)
+	s.fill(l, place, f)
+}
+
+// find is the list of a kind, given by its place in the layout or, if that is -1, by name.
+func (s *State) find(kind int, name string) *list {
+	if kind >= 0 {
+		return s.list(kind)
+	}
+	for i := range s.lists {
+		if s.lists[i].name == name {
+			return &s.lists[i]
 		}
-		l.dropOldest()
-		at--
 	}
-	l.at = slices.Insert(l.at, at, f.OccurredAt)
-	l.ids = slices.Insert(l.ids, at, f.ID)
-	for i := range s.layout.columns {
-		l.values[i] = slices.Insert(l.values[i], at, s.layout.columns[i].of(f))
+	return &noEvents
+}
+
+// list is that of one of the layout's kinds. It is read only.
+func (s *State) list(kind int) *list {
+	if i := s.index[kind]; i > 0 {
+		return &s.lists[i-1]
 	}
+	return &noEvents
+}
+
+func (s *State) addList(kind int, name string) *list {
+	l := list{kind: &s.layout.other, name: strings.Clone(name)}
+	if kind >= 0 {
+		l.kind = &s.layout.kinds[kind]
+		l.name = l.kind.name
+	}
+	s.lists = append(s.lists, l)
+	if kind >= 0 {
+		s.index[kind] = uint16(len(s.lists))
+	}
+	return &s.lists[len(s.lists)-1]
+}
+
+func (s *State) fill(l *list, place int, f *vaglio.Fact) {
+	// A decoded fact's strings share the whole event's memory.
+	l.ids[l.head+place] = strings.Clone(f.ID)
+	s.textBytes += len(f.ID)
+	l.times()[place] = int64(f.OccurredAt)
+	for c, slot := range l.kind.slots {
+		if slot >= 0 {
+			l.column(slot)[place] = s.layout.columns[c].of(f)
+		}
+	}
+	if s.layout.identifies {
+		if l.customers == nil {
+			l.customers = make([]unique.Handle[string], l.capacity)
+		}
+		l.customers[l.head+place] = unique.Make(f.Entities.Get(vaglio.EntityCustomer))
+	}
+	if len(l.kind.filters) == 0 {
+		return
+	}
+	env := filterScratches.Get().(*scratch)
+	defer filterScratches.Put(env)
+	env.row = row{l, place}
 	var mask uint64
-	env := scratch{row: row{l, at}}
-	for bit, filter := range s.layout.filters {
-		if filter(&env) == 1 {
+	for _, bit := range l.kind.filters {
+		if s.layout.filters[bit](env) == 1 {
 			mask |= 1 << bit
 		}
 	}
-	l.masks = slices.Insert(l.masks, at, mask)
+	l.column(l.kind.mask)[place] = int64(mask)
+	env.row = row{}
+}
+
+var filterScratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// Snapshot is the state as it is now, for concurrent reading while more is added to this one. It is read only, costs
+// nothing while nothing is added, and shares its memory.
+func (s *State) Snapshot() *State {
+	if s.snapshot == nil {
+		for i := range s.lists {
+			s.lists[i].shared = true
+		}
+		s.snapshot = &State{layout: s.layout, index: s.index, lists: s.lists, textBytes: s.textBytes}
+		s.snapshot.snapshot = s.snapshot
+	}
+	return s.snapshot
 }
 
 // Len is the number of events kept.
 func (s *State) Len() int {
 	n := 0
 	for i := range s.lists {
-		n += len(s.lists[i].at)
+		n += s.lists[i].n
 	}
 	return n
 }
 
-func (l *list) position(at vaglio.Instant, id string) int {
-	if n := len(l.at); n == 0 || (occurrence{l.at[n-1], l.ids[n-1]}).compare(at, id) < 0 {
-		return n // the usual case: news
+// Bytes is about the memory that the state takes, but for the customers' names, which all states share.
+func (s *State) Bytes() int {
+	n := int(unsafe.Sizeof(*s)) + 2*cap(s.index) + s.textBytes + cap(s.lists)*int(unsafe.Sizeof(list{}))
+	for i := range s.lists {
+		l := &s.lists[i]
+		n += 8*cap(l.slab) + 16*cap(l.ids) + 8*cap(l.customers)
 	}
-	lo, hi := 0, len(l.at)
+	return n
+}
+
+// times are the moments of the events, in milliseconds.
+func (l *list) times() []int64 { return l.column(0) }
+
+func (l *list) column(slot int) []int64 {
+	from := slot*l.capacity + l.head
+	return l.slab[from : from+l.n]
+}
+
+// values is one of the layout's columns.
+func (l *list) values(column int) []int64 { return l.column(l.kind.slots[column]) }
+
+func (l *list) id(i int) string { return l.ids[l.head+i] }
+
+func (r row) value(column int) int64 {
+	l := r.list
+	return l.slab[l.kind.slots[column]*l.capacity+l.head+r.i]
+}
+
+// position is the place of the first event that is not before (at, id).
+func (l *list) position(at int64, id string) int {
+	times := l.times()
+	lo, hi := first(times, at), first(times, at+1)
 	for lo < hi {
-		mid := int(uint(lo+hi) >> 1)
-		if (occurrence{l.at[mid], l.ids[mid]}).compare(at, id) < 0 {
+		if mid := int(uint(lo+hi) >> 1); l.id(mid) < id {
 			lo = mid + 1
 		} else {
 			hi = mid
@@ -140,17 +274,97 @@ func (l *list) position(at vaglio.Instant, id string) int {
 	return lo
 }
 
-func (l *list) dropOldest() {
-	l.at, l.ids, l.masks = l.at[1:], l.ids[1:], l.masks[1:]
-	for i := range l.values {
-		l.values[i] = l.values[i][1:]
+// first is the index of the first moment at or after another.
+func first(times []int64, at int64) int {
+	switch n := len(times); { // the usual cases: news, and windows that hold everything
+	case n == 0 || times[n-1] < at:
+		return n
+	case times[0] >= at:
+		return 0
+	}
+	lo, hi := 0, len(times)
+	for lo < hi {
+		if mid := int(uint(lo+hi) >> 1); times[mid] < at {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}
+
+func (l *list) dropOldest() (id string) {
+	id = l.ids[l.head]
+	if !l.shared {
+		l.ids[l.head] = ""
+	}
+	l.head++
+	l.n--
+	return id
+}
+
+// open makes room for one event at a place, moving the shorter side: at most half of what is kept, and nothing when
+// events come in order, forwards or backwards.
+func (l *list) open(place int) {
+	front := 2*place < l.n
+	room := l.head+l.n < l.capacity
+	if front {
+		room = l.head > 0
+	}
+	switch {
+	case !room || l.shared && place < l.n:
+		l.relocate(place, front)
+		return
+	case front:
+		for slot := range l.kind.width {
+			at := slot*l.capacity + l.head
+			copy(l.slab[at-1:], l.slab[at:at+place])
+		}
+		shift(l.ids, l.head-1, l.head, place)
+		shift(l.customers, l.head-1, l.head, place)
+		l.head--
+	case place < l.n:
+		for slot := range l.kind.width {
+			at := slot*l.capacity + l.head
+			copy(l.slab[at+place+1:], l.slab[at+place:at+l.n])
+		}
+		shift(l.ids, l.head+place+1, l.head+place, l.n-place)
+		shift(l.customers, l.head+place+1, l.head+place, l.n-place)
+	}
+	l.n++
+}
+
+func shift[T any](s []T, to, from, n int) {
+	if s != nil {
+		copy(s[to:to+n], s[from:from+n])
 	}
 }
 
-// first is the index of the first event at or after an instant.
-func (l *list) first(at vaglio.Instant) int {
-	i, _ := slices.BinarySearch(l.at, at)
-	return i
+// relocate moves the events to new memory, with a gap at a place and most of the room on the side that asks for it. The
+// room is in proportion to the events, so that the cost of an event is constant on average.
+func (l *list) relocate(place int, front bool) {
+	free := max(3, l.n/2)
+	old := *l
+	l.shared, l.n, l.head, l.capacity = false, old.n+1, free/4, old.n+1+free
+	if front {
+		l.head = free - free/4
+	}
+	l.slab = make([]int64, l.kind.width*l.capacity)
+	for slot := range l.kind.width {
+		split(l.column(slot), old.column(slot), place)
+	}
+	l.ids = make([]string, l.capacity)
+	split(l.ids[l.head:], old.ids[old.head:old.head+old.n], place)
+	if old.customers != nil {
+		l.customers = make([]unique.Handle[string], l.capacity)
+		split(l.customers[l.head:], old.customers[old.head:old.head+old.n], place)
+	}
+}
+
+// split copies with a gap of one at a place.
+func split[T any](to, from []T, place int) {
+	copy(to, from[:place])
+	copy(to[place+1:], from[place:])
 }
 
 func (c *column) of(f *vaglio.Fact) int64 {
@@ -217,268 +431,4 @@ func decimal(s string) int64 {
 		return -int64(n)
 	}
 	return int64(n)
-}
-
-// function is how the events of a window become one number.
-type function uint8
-
-const (
-	count function = iota
-	sum
-	mean
-	least
-	greatest
-	stddev
-	distinct
-	sinceFirst
-	sinceLast
-)
-
-var functions = map[string]function{"count": count, "sum": sum, "mean": mean, "min": least, "max": greatest,
-	"stddev": stddev, "distinct": distinct, "since_first": sinceFirst, "since_last": sinceLast}
-
-// aggregate is one compiled feature over a timeline.
-type aggregate struct {
-	index          int
-	function       function
-	lists          []int // of the layout's kinds
-	window, offset vaglio.Instant
-	value1         int     // column of the value, -1 for none
-	currency       int     // column of the currency that must be the request's, -1 for none
-	scale          float64 // of the value
-	filter         uint64  // bit of the layout's filter, 0 for none
-	where          number  // a predicate that reads the request too, nil for none
-	pair           []int   // columns of which one must equal the request's pairPath; empty: no pair
-	pairPath       int
-}
-
-// value computes the feature at the moment of the request.
-func (a *aggregate) value(s *scratch, state *State) float64 {
-	if len(a.pair) > 0 && s.strings[a.pairPath] == 0 {
-		return math.NaN()
-	}
-	switch a.function {
-	case count:
-		return float64(a.count(s, state))
-	case distinct:
-		s.seen.reset()
-		for l, i := range a.events(s, state) {
-			if v := uint64(l.values[a.value1][i]); v != 0 {
-				s.seen.add(v)
-			}
-		}
-		return float64(s.seen.n)
-	case sinceFirst, sinceLast:
-		return a.since(s, state)
-	default:
-		return a.moments(s, state)
-	}
-}
-
-func (a *aggregate) count(s *scratch, state *State) int {
-	n := 0
-	if a.filter == 0 && a.where == nil && len(a.pair) == 0 {
-		from, until := a.span(s)
-		for _, kind := range a.lists {
-			l := &state.lists[kind]
-			n += l.first(until) - l.first(from)
-		}
-		return n
-	}
-	for range a.events(s, state) {
-		n++
-	}
-	return n
-}
-
-func (a *aggregate) since(s *scratch, state *State) float64 {
-	first, last := vaglio.Instant(math.MaxInt64), vaglio.Instant(math.MinInt64)
-	for l, i := range a.events(s, state) {
-		first, last = min(first, l.at[i]), max(last, l.at[i])
-	}
-	if first > last {
-		return math.NaN()
-	}
-	at := last
-	if a.function == sinceFirst {
-		at = first
-	}
-	return float64(s.request.OccurredAt-at) / float64(vaglio.Hour)
-}
-
-// moments computes the functions of a number column from exact integer sums. A value that exists and is not known
-// makes the outcome NaN: an amount without a rate is unknown, never wrong.
-func (a *aggregate) moments(s *scratch, state *State) float64 {
-	var n, total int64
-	var squares wide
-	low, high := int64(math.MaxInt64), int64(math.MinInt64)
-	for l, i := range a.events(s, state) {
-		v := l.values[a.value1][i]
-		switch {
-		case v == absent:
-			continue
-		case v == unknown, a.currency >= 0 && uint64(l.values[a.currency][i]) != s.strings[currencyPath]:
-			return math.NaN()
-		}
-		n++
-		total += v
-		low, high = min(low, v), max(high, v)
-		squares.addSquare(v)
-	}
-	switch {
-	case a.function == sum:
-		return float64(total) / a.scale
-	case n == 0:
-		return math.NaN()
-	case a.function == mean:
-		return float64(total) / float64(n) / a.scale
-	case a.function == least:
-		return float64(low) / a.scale
-	case a.function == greatest:
-		return float64(high) / a.scale
-	default:
-		return squares.stddev(n, total) / a.scale
-	}
-}
-
-// currencyPath is the place of the request's currency among a catalogue's paths: always the first.
-const currencyPath = 0
-
-// span is the half-open window [t − offset − window, t − offset), cut at the horizon.
-func (a *aggregate) span(s *scratch) (from, until vaglio.Instant) {
-	until = s.request.OccurredAt - a.offset
-	return max(until-a.window, s.request.OccurredAt-vaglio.Horizon), until
-}
-
-// events walks the window's events that pass the feature's filters, kind by kind, in order of time.
-func (a *aggregate) events(s *scratch, state *State) func(func(*list, int) bool) {
-	return func(yield func(*list, int) bool) {
-		from, until := a.span(s)
-		for _, kind := range a.lists {
-			l := &state.lists[kind]
-			for i, end := l.first(from), l.first(until); i < end; i++ {
-				if a.passes(s, l, i) && !yield(l, i) {
-					return
-				}
-			}
-		}
-	}
-}
-
-func (a *aggregate) passes(s *scratch, l *list, i int) bool {
-	if a.filter != 0 && l.masks[i]&a.filter == 0 {
-		return false
-	}
-	if len(a.pair) > 0 && !a.isPair(s.strings[a.pairPath], l, i) {
-		return false
-	}
-	if a.where != nil {
-		s.row = row{l, i}
-		return a.where(s) == 1
-	}
-	return true
-}
-
-func (a *aggregate) isPair(wanted uint64, l *list, i int) bool {
-	for _, column := range a.pair {
-		if uint64(l.values[column][i]) == wanted {
-			return true
-		}
-	}
-	return false
-}
-
-func (a *aggregate) evidence(found []occurrence, s *scratch, state *State) []occurrence {
-	start := len(found)
-	for l, i := range a.events(s, state) {
-		found = append(found, occurrence{l.at[i], l.ids[i]})
-	}
-	if own := found[start:]; len(own) > 0 && (a.function == sinceFirst || a.function == sinceLast) {
-		one := slices.MinFunc(own, func(x, y occurrence) int { return x.compare(y.at, y.id) })
-		if a.function == sinceLast {
-			one = slices.MaxFunc(own, func(x, y occurrence) int { return x.compare(y.at, y.id) })
-		}
-		found = append(found[:start], one)
-	}
-	return found
-}
-
-// wide is an unsigned 128-bit sum.
-type wide struct{ hi, lo uint64 }
-
-func (w *wide) addSquare(v int64) {
-	u := uint64(v)
-	if v < 0 {
-		u = uint64(-v)
-	}
-	hi, lo := bits.Mul64(u, u)
-	var carry uint64
-	w.lo, carry = bits.Add64(w.lo, lo, 0)
-	w.hi, _ = bits.Add64(w.hi, hi, carry)
-}
-
-// stddev is that of the population, from n·Σx² − (Σx)², exact in integers: with |x| ≤ 10^18 and n ≤ 2^16 it needs at
-// most 152 bits, so the products are taken apart into three words.
-func (w *wide) stddev(n, total int64) float64 {
-	count, t := uint64(n), uint64(total)
-	if total < 0 {
-		t = uint64(-total)
-	}
-	carry, lo := bits.Mul64(w.lo, count)
-	top, mid := bits.Mul64(w.hi, count)
-	mid, c := bits.Add64(mid, carry, 0)
-	top += c
-	thi, tlo := bits.Mul64(t, t)
-	lo, b := bits.Sub64(lo, tlo, 0)
-	mid, b = bits.Sub64(mid, thi, b)
-	top -= b
-	const word = 1 << 64
-	variance := float64(top)*word*word + float64(float64(mid)*word+float64(lo))
-	return math.Sqrt(variance) / float64(n)
-}
-
-// set counts distinct words in open addressing, emptied without clearing by a stamp.
-type set struct {
-	slots  []uint64
-	stamps []uint32
-	stamp  uint32
-	n      int
-}
-
-func (s *set) reset() {
-	s.stamp++
-	s.n = 0
-	if s.stamp == 0 || s.slots == nil {
-		if s.slots == nil {
-			s.slots, s.stamps = make([]uint64, 64), make([]uint32, 64)
-		}
-		clear(s.stamps)
-		s.stamp = 1
-	}
-}
-
-func (s *set) add(v uint64) {
-	mask := uint64(len(s.slots) - 1)
-	for i := v & mask; ; i = (i + 1) & mask {
-		switch {
-		case s.stamps[i] != s.stamp:
-			s.slots[i], s.stamps[i] = v, s.stamp
-			if s.n++; 2*s.n > len(s.slots) {
-				s.grow()
-			}
-			return
-		case s.slots[i] == v:
-			return
-		}
-	}
-}
-
-func (s *set) grow() {
-	old := *s
-	*s = set{slots: make([]uint64, 2*len(old.slots)), stamps: make([]uint32, 2*len(old.slots)), stamp: 1}
-	for i, v := range old.slots {
-		if old.stamps[i] == old.stamp {
-			s.add(v)
-		}
-	}
 }

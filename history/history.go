@@ -228,13 +228,16 @@ func (s *Store) timelines(ctx context.Context, entities []vaglio.Entity, since, 
 }
 
 // Walk streams the timelines of one kind of entity, each whole, in order of the entities' ids, with the facts of the given
-// kinds sorted by the moment at which they became known.
+// kinds (nil: of all) sorted by the moment at which they became known.
 func (s *Store) Walk(ctx context.Context, entityKind string, kinds []string, visit func(vaglio.Entity, []vaglio.Fact) error) error {
+	ofKinds, bound := "", []any{entityKind + ":", entityKind + ";"}
+	if kinds != nil {
+		ofKinds, bound = "AND kind IN (?)", append(bound, kinds)
+	}
 	rows, err := s.conn.Query(ctx, `
 		SELECT entity, payload FROM timelines
-		WHERE entity >= ? AND entity < ? AND kind IN (?)
-		ORDER BY entity, kind, occurred_at, id, precedence DESC`,
-		entityKind+":", entityKind+";", kinds)
+		WHERE entity >= ? AND entity < ? `+ofKinds+`
+		ORDER BY entity, kind, occurred_at, id, precedence DESC`, bound...)
 	if err != nil {
 		return fmt.Errorf("walk the timelines of kind %s: %w", entityKind, err)
 	}

@@ -101,7 +101,11 @@ func Replay(ctx context.Context, h *history.Store, catalogue *features.Catalogue
 		m.Rows[i] = Row{ID: requests[i].ID, At: requests[i].OccurredAt}
 		rows[requests[i].ID] = i
 	}
-	if err := m.fill(ctx, h, p, requests, rows, progress); err != nil {
+	around := neighbours{of: make([][]features.Neighbour, len(requests))}
+	if err := m.fill(ctx, h, p, requests, rows, &around, progress); err != nil {
+		return nil, err
+	}
+	if err := m.link(ctx, h, requests, around.of); err != nil {
 		return nil, err
 	}
 	for i := range requests {
@@ -111,7 +115,7 @@ func Replay(ctx context.Context, h *history.Store, catalogue *features.Catalogue
 }
 
 // fill walks the timelines, one kind of entity a goroutine: each writes columns of its own.
-func (m *Matrix) fill(ctx context.Context, h *history.Store, p Period, requests []vaglio.Fact, rows map[string]int, progress func(Progress)) error {
+func (m *Matrix) fill(ctx context.Context, h *history.Store, p Period, requests []vaglio.Fact, rows map[string]int, around *neighbours, progress func(Progress)) error {
 	kinds := m.Catalogue.EntityKinds()
 	expected := 0 // parts of vectors
 	for i := range requests {
@@ -122,11 +126,14 @@ func (m *Matrix) fill(ctx context.Context, h *history.Store, p Period, requests 
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for _, kind := range kinds {
-		events := append(m.Catalogue.EventKinds(kind), vaglio.KindRefundRequested)
-		slices.Sort(events)
+		events := m.Catalogue.EventKinds(kind)
+		if events != nil {
+			events = append(events, vaglio.KindRefundRequested)
+			slices.Sort(events)
+		}
 		group.Go(func() error {
 			return h.Walk(ctx, kind, slices.Compact(events), func(entity vaglio.Entity, facts []vaglio.Fact) error {
-				n := m.replayTimeline(entity, facts, p, rows)
+				n := m.replayTimeline(entity, facts, p, rows, around)
 				if total := done.Add(int64(n)); n > 0 && total/5000 != (total-int64(n))/5000 {
 					reporting.Lock()
 					defer reporting.Unlock()
@@ -148,7 +155,7 @@ func (m *Matrix) fill(ctx context.Context, h *history.Store, p Period, requests 
 
 // replayTimeline computes one entity's part of the vectors of the period's requests and returns how many. The facts come
 // in the order in which they became known.
-func (m *Matrix) replayTimeline(entity vaglio.Entity, facts []vaglio.Fact, p Period, rows map[string]int) int {
+func (m *Matrix) replayTimeline(entity vaglio.Entity, facts []vaglio.Fact, p Period, rows map[string]int, around *neighbours) int {
 	var requests []*vaglio.Fact
 	for i := range facts {
 		if facts[i].Kind == vaglio.KindRefundRequested && p.contains(facts[i].OccurredAt) {
@@ -170,9 +177,54 @@ func (m *Matrix) replayTimeline(entity vaglio.Entity, facts []vaglio.Fact, p Per
 			continue
 		}
 		m.Catalogue.VectorPart(m.vector(row), r, entity, state)
+		around.add(row, m.Catalogue.NeighboursPart(r, entity, state))
 		n++
 	}
 	return n
+}
+
+// neighbours are those of the requests, for features that look beyond a request's own entities.
+type neighbours struct {
+	mu sync.Mutex
+	of [][]features.Neighbour // by row
+}
+
+func (n *neighbours) add(row int, part []features.Neighbour) {
+	if len(part) == 0 {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.of[row] = append(n.of[row], part...)
+}
+
+// link is the second pass, for features that read the timelines of a request's neighbours: each customer's at the moments
+// of the requests around it.
+func (m *Matrix) link(ctx context.Context, h *history.Store, requests []vaglio.Fact, around [][]features.Neighbour) error {
+	kinds := m.Catalogue.LinkedKinds()
+	if kinds == nil {
+		return nil
+	}
+	rows := map[string][]int{} // by the customer that is their neighbour, in order of time
+	for row := range requests {
+		for _, customer := range m.Catalogue.Linked(around[row]) {
+			rows[customer.ID] = append(rows[customer.ID], row)
+		}
+	}
+	err := h.Walk(ctx, vaglio.EntityCustomer, kinds, func(customer vaglio.Entity, facts []vaglio.Fact) error {
+		state, next := m.Catalogue.NewState(vaglio.EntityCustomer), 0
+		for _, row := range rows[customer.ID] {
+			for ; next < len(facts) && facts[next].KnownAt <= requests[row].OccurredAt; next++ {
+				state.Add(&facts[next])
+			}
+			m.Catalogue.LinkedPart(m.vector(row), &requests[row], around[row], customer, state)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("replay linked customers: %w", err)
+	}
+	return nil
 }
 
 func learnCategories(catalogue *features.Catalogue, requests []vaglio.Fact) (*features.Catalogue, error) {

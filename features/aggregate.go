@@ -1,0 +1,352 @@
+package features
+
+import (
+	"math"
+	"slices"
+
+	"vaglio"
+)
+
+// function is how the events of a window become one number.
+type function uint8
+
+const (
+	count function = iota
+	rate
+	sum
+	mean
+	least
+	greatest
+	stddev
+	distinct
+	share
+	same
+	habit
+	sinceFirst
+	sinceLast
+	linked
+)
+
+var functions = map[string]function{"count": count, "rate": rate, "sum": sum, "mean": mean, "min": least, "max": greatest,
+	"stddev": stddev, "distinct": distinct, "share": share, "same": same, "habit": habit, "since_first": sinceFirst,
+	"since_last": sinceLast, "linked": linked}
+
+// which is the value of a window's events that `same` compares with.
+type which uint8
+
+const (
+	usual which = iota // the most frequent one, of several that with the newest event
+	last
+	earliest
+)
+
+var whiches = map[string]which{"usual": usual, "last": last, "first": earliest}
+
+// aggregate is one compiled feature over a timeline.
+type aggregate struct {
+	index          int
+	function       function
+	kinds          []int // of the layout
+	window, offset vaglio.Instant
+	column         int     // of the value, -1 for none
+	currency       int     // column of the currency that must be the request's, -1 for none
+	scale          float64 // of the value
+	where          filter  // of the events that count
+	part           filter  // share: of which events
+	pair           []int   // columns of which one must equal the request's pairPath; empty: no pair
+	pairPath       int
+	path           int   // same: of the request's value
+	which          which // same: the value to compare with
+	within         int64 // habit: milliseconds on either side of the request's time of day
+}
+
+// filter is a compiled `where`. The zero value holds for every event.
+type filter struct {
+	mask uint64 // bit of the layout's filter, 0 for none
+	asks number // a predicate that reads the request too, nil for none
+}
+
+func (f *filter) holds(s *scratch, l *list, i int) bool {
+	if f.mask != 0 && uint64(l.column(l.kind.mask)[i])&f.mask == 0 {
+		return false
+	}
+	if f.asks != nil {
+		s.row = row{l, i}
+		return f.asks(s) == 1
+	}
+	return true
+}
+
+// value computes the feature at the moment of the request.
+func (a *aggregate) value(s *scratch, state *State) float64 {
+	if len(a.pair) > 0 && s.strings[a.pairPath] == 0 {
+		return math.NaN()
+	}
+	switch a.function {
+	case count:
+		return float64(a.count(s, state))
+	case rate:
+		return a.rate(s, state)
+	case share, habit:
+		return a.share(s, state)
+	case distinct:
+		return a.distinct(s, state)
+	case same:
+		return a.same(s, state)
+	case sinceFirst, sinceLast:
+		return a.since(s, state)
+	default:
+		return a.moments(s, state)
+	}
+}
+
+func (a *aggregate) count(s *scratch, state *State) int {
+	n := 0
+	if a.where.mask == 0 && a.where.asks == nil && len(a.pair) == 0 {
+		from, until := a.span(s)
+		for _, kind := range a.kinds {
+			times := state.list(kind).times()
+			n += first(times, until) - first(times, from)
+		}
+		return n
+	}
+	for range a.events(s, state) {
+		n++
+	}
+	return n
+}
+
+// rate is events a day: over the window, or since the first event where the window is all of history.
+func (a *aggregate) rate(s *scratch, state *State) float64 {
+	from, until := a.span(s)
+	n := 0
+	earliest := until
+	for l, i := range a.events(s, state) {
+		n++
+		earliest = min(earliest, l.times()[i])
+	}
+	if n == 0 {
+		return 0
+	}
+	if a.window == vaglio.Horizon {
+		from = earliest
+	}
+	days := float64(until-from) / float64(vaglio.Day)
+	return float64(n) / days
+}
+
+// share is that of the window's events that also satisfy the part, or that lie near the request's time of day.
+func (a *aggregate) share(s *scratch, state *State) float64 {
+	n, within := 0, 0
+	for l, i := range a.events(s, state) {
+		n++
+		if a.inPart(s, l, i) {
+			within++
+		}
+	}
+	if n == 0 {
+		return math.NaN()
+	}
+	return float64(within) / float64(n)
+}
+
+func (a *aggregate) inPart(s *scratch, l *list, i int) bool {
+	if a.function == share {
+		return a.part.holds(s, l, i)
+	}
+	const day = int64(vaglio.Day)
+	apart := (l.times()[i] - int64(s.request.OccurredAt)) % day
+	apart = (apart + day) % day // of the clock, forwards
+	return min(apart, day-apart) <= a.within
+}
+
+func (a *aggregate) distinct(s *scratch, state *State) float64 {
+	s.seen.reset()
+	for l, i := range a.events(s, state) {
+		if v := uint64(l.values(a.column)[i]); v != 0 {
+			s.seen.add(v, 1)
+		}
+	}
+	return float64(s.seen.n)
+}
+
+func (a *aggregate) same(s *scratch, state *State) float64 {
+	own := s.strings[a.path]
+	if own == 0 {
+		return math.NaN()
+	}
+	compared := a.compared(s, state)
+	if compared.list == nil {
+		return math.NaN()
+	}
+	return truth(uint64(compared.value(a.column)) == own)
+}
+
+// compared is the event whose value `same` compares with; that of the usual value is the newest one.
+func (a *aggregate) compared(s *scratch, state *State) row {
+	var most int32
+	if a.which == usual {
+		s.seen.reset()
+		for l, i := range a.events(s, state) {
+			if v := uint64(l.values(a.column)[i]); v != 0 {
+				most = max(most, s.seen.add(v, 1))
+			}
+		}
+	}
+	var chosen row
+	for l, i := range a.events(s, state) {
+		v := uint64(l.values(a.column)[i])
+		if v == 0 || a.which == usual && s.seen.count(v) < most {
+			continue
+		}
+		candidate := row{l, i}
+		if chosen.list == nil || (candidate.compare(chosen) < 0) == (a.which == earliest) {
+			chosen = candidate
+		}
+	}
+	return chosen
+}
+
+func (r row) occurrence() occurrence {
+	return occurrence{vaglio.Instant(r.list.times()[r.i]), r.list.id(r.i)}
+}
+
+func (r row) compare(other row) int {
+	o := other.occurrence()
+	return r.occurrence().compare(o.at, o.id)
+}
+
+func (a *aggregate) since(s *scratch, state *State) float64 {
+	first, last := int64(math.MaxInt64), int64(math.MinInt64)
+	for l, i := range a.events(s, state) {
+		at := l.times()[i]
+		first, last = min(first, at), max(last, at)
+	}
+	if first > last {
+		return math.NaN()
+	}
+	at := last
+	if a.function == sinceFirst {
+		at = first
+	}
+	return float64(int64(s.request.OccurredAt)-at) / float64(vaglio.Hour)
+}
+
+// moments computes the functions of a number column from exact integer sums. A value that exists and is not known
+// makes the outcome NaN: an amount without a rate is unknown, never wrong.
+func (a *aggregate) moments(s *scratch, state *State) float64 {
+	var n int64
+	var total sum128
+	var q squares
+	low, high := int64(math.MaxInt64), int64(math.MinInt64)
+	for l, i := range a.events(s, state) {
+		v := l.values(a.column)[i]
+		switch {
+		case v == absent:
+			continue
+		case v == unknown, a.currency >= 0 && uint64(l.values(a.currency)[i]) != s.strings[currencyPath]:
+			return math.NaN()
+		}
+		n++
+		total.add(v)
+		low, high = min(low, v), max(high, v)
+		if a.function == stddev {
+			q.add(v)
+		}
+	}
+	switch {
+	case a.function == sum:
+		return total.float() / a.scale
+	case n == 0:
+		return math.NaN()
+	case a.function == mean:
+		return total.float() / float64(n) / a.scale
+	case a.function == least:
+		return float64(low) / a.scale
+	case a.function == greatest:
+		return float64(high) / a.scale
+	default:
+		return q.stddev(n, total) / a.scale
+	}
+}
+
+// currencyPath is the place of the request's currency among a catalogue's paths: always the first.
+const currencyPath = 0
+
+// span is the half-open window [t − offset − window, t − offset), cut at the horizon.
+func (a *aggregate) span(s *scratch) (from, until int64) {
+	t := s.request.OccurredAt
+	return int64(max(t-a.offset-a.window, t-vaglio.Horizon)), int64(t - a.offset)
+}
+
+// events walks the window's events that pass the feature's filters, kind by kind, in order of time.
+func (a *aggregate) events(s *scratch, state *State) func(func(*list, int) bool) {
+	return func(yield func(*list, int) bool) {
+		from, until := a.span(s)
+		for _, kind := range a.kinds {
+			l := state.list(kind)
+			times := l.times()
+			for i, end := first(times, from), first(times, until); i < end; i++ {
+				if a.passes(s, l, i) && !yield(l, i) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (a *aggregate) passes(s *scratch, l *list, i int) bool {
+	if len(a.pair) > 0 && !a.isPair(s.strings[a.pairPath], l, i) {
+		return false
+	}
+	return a.where.holds(s, l, i)
+}
+
+func (a *aggregate) isPair(wanted uint64, l *list, i int) bool {
+	for _, column := range a.pair {
+		if uint64(l.values(column)[i]) == wanted {
+			return true
+		}
+	}
+	return false
+}
+
+// evidence adds the events that make the value: all of the window, or those that are counted, or the one that is
+// compared with.
+func (a *aggregate) evidence(found []occurrence, s *scratch, state *State) []occurrence {
+	if len(a.pair) > 0 && s.strings[a.pairPath] == 0 {
+		return found
+	}
+	start := len(found)
+	var usualValue int64
+	if a.function == same {
+		compared := a.compared(s, state)
+		if compared.list == nil || a.which != usual {
+			return appendRow(found, compared)
+		}
+		usualValue = compared.value(a.column)
+	}
+	for l, i := range a.events(s, state) {
+		switch r := (row{l, i}); {
+		case (a.function == share || a.function == habit) && !a.inPart(s, l, i):
+		case a.function == same && r.value(a.column) != usualValue:
+		default:
+			found = appendRow(found, r)
+		}
+	}
+	if own := found[start:]; len(own) > 0 && (a.function == sinceFirst || a.function == sinceLast) {
+		one := slices.MinFunc(own, func(x, y occurrence) int { return x.compare(y.at, y.id) })
+		if a.function == sinceLast {
+			one = slices.MaxFunc(own, func(x, y occurrence) int { return x.compare(y.at, y.id) })
+		}
+		found = append(found[:start], one)
+	}
+	return found
+}
+
+func appendRow(found []occurrence, r row) []occurrence {
+	if r.list == nil {
+		return found
+	}
+	return append(found, r.occurrence())
+}
