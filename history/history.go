@@ -175,19 +175,21 @@ func (s *Store) Latest(ctx context.Context, entities []vaglio.Entity) (map[vagli
 	return s.timelines(ctx, entities, s.now()-vaglio.Horizon, math.MaxInt64)
 }
 
+// timelinesSQL takes entities, a moment and a limit. Rows that are not merged yet stand beside their repetitions: twice the
+// limit is read, and each id taken once. A timeline is short, so what can be left out later is left out later: each further
+// condition costs more than the rows.
+const timelinesSQL = `
+	SELECT entity, payload FROM timelines WHERE entity IN (?) AND known_at <= ?
+	ORDER BY entity, kind, occurred_at DESC, id DESC, precedence DESC
+	LIMIT ? BY entity, kind
+	SETTINGS optimize_read_in_order = 0`
+
 // timelines reads what occurred since a moment and was known by another.
 func (s *Store) timelines(ctx context.Context, entities []vaglio.Entity, since, knownBy vaglio.Instant) (map[vaglio.Entity][]vaglio.Fact, error) {
 	if len(entities) == 0 {
 		return nil, nil
 	}
-	// Rows that are not merged yet stand beside their repetitions: twice the limit is read, and each id taken once. A
-	// timeline is short, so what can be left out here is left out here: each further condition costs more than the rows.
-	rows, err := s.conn.Query(ctx, `
-		SELECT entity, payload FROM timelines WHERE entity IN (?) AND known_at <= ?
-		ORDER BY entity, kind, occurred_at DESC, id DESC, precedence DESC
-		LIMIT ? BY entity, kind
-		SETTINGS optimize_read_in_order = 0`,
-		entityNames(entities), int64(knownBy), 2*vaglio.NewestPerKind)
+	rows, err := s.conn.Query(ctx, timelinesSQL, entityNames(entities), int64(knownBy), 2*vaglio.NewestPerKind)
 	if err != nil {
 		return nil, fmt.Errorf("read timelines: %w", err)
 	}
