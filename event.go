@@ -88,6 +88,17 @@ func (e *Event) KnownAt() Instant { return max(e.ObservedAt, e.OccurredAt+Millis
 // IsLabel reports whether the event says of a request that it was or was not fraud.
 func (e *Event) IsLabel() bool { return e.Kind == KindFraudConfirmed || e.Kind == KindFraudCleared }
 
+// FollowsRequest reports whether the event is about a request that it names, and takes over the entities that it lacks:
+// labels, and what became of a refund.
+func (e *Event) FollowsRequest() bool {
+	switch e.Kind {
+	case KindFraudConfirmed, KindFraudCleared, KindRefundPaid, KindRefundFailed, "refund_cancelled", "refund_denied":
+		return e.Entities.Get(EntityRequest) != ""
+	default:
+		return false
+	}
+}
+
 // Timelines lists the entities whose timelines the event enters, each once.
 func (e *Event) Timelines() []Entity {
 	out := make([]Entity, 0, len(e.Entities))

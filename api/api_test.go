@@ -38,7 +38,7 @@ func server(t testing.TB, o api.Options) http.Handler {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	o.Engine = scoring.New(scoring.Options{History: events, Ledger: o.Ledger, Policy: scoring.DefaultPolicy(), Logger: slog.New(slog.DiscardHandler)})
+	o.Engine = scoring.New(scoring.Options{History: events, Ledger: o.Ledger, Logger: slog.New(slog.DiscardHandler)})
 	return api.New(o).Handler()
 }
 

@@ -66,6 +66,7 @@ func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
 	options.DialTimeout = 5 * time.Second
 	options.ReadTimeout = 5 * time.Minute
 	options.MaxOpenConns, options.MaxIdleConns = 16, 8
+	options.DialContext = dialWithin(options)
 	if err := migrate(ctx, options); err != nil {
 		return nil, err
 	}
@@ -163,8 +164,9 @@ func (s *Store) Count(ctx context.Context) (events uint64, err error) {
 	return events, nil
 }
 
-// Timelines reads the facts of some entities that were known at a moment and lie within the horizon before it: of each
-// kind the newest [vaglio.NewestPerKind], by (occurred_at, id) downwards. Entities without facts are left out.
+// Timelines reads the facts of some entities that were known at a moment: of each kind the newest [vaglio.NewestPerKind]
+// within the horizon, by (occurred_at, id) downwards. A payment's timeline has no horizon, since money stays paid; the
+// limit holds there too, and who counts money must look whether it was reached. Entities without facts are left out.
 func (s *Store) Timelines(ctx context.Context, entities []vaglio.Entity, asOf vaglio.Instant) (map[vaglio.Entity][]vaglio.Fact, error) {
 	return s.timelines(ctx, entities, asOf-vaglio.Horizon, asOf)
 }
@@ -215,7 +217,7 @@ func (s *Store) timelines(ctx context.Context, entities []vaglio.Entity, since, 
 		if fact.Kind != kind {
 			kind, ofKind = fact.Kind, 0
 		}
-		if _, again := seen[fact.ID]; again || ofKind == vaglio.NewestPerKind || fact.OccurredAt < since {
+		if _, again := seen[fact.ID]; again || ofKind == vaglio.NewestPerKind || fact.OccurredAt < since && entityOf(name).Kind != vaglio.EntityPayment {
 			continue
 		}
 		seen[fact.ID] = struct{}{}

@@ -192,7 +192,7 @@ func (s *Store) complete(ctx context.Context, facts []sent) error {
 		}
 	}
 	for i := range facts {
-		if request := facts[i].Entities.Get(vaglio.EntityRequest); facts[i].IsLabel() && requests[request] == nil {
+		if request := facts[i].Entities.Get(vaglio.EntityRequest); facts[i].FollowsRequest() && requests[request] == nil {
 			missing = append(missing, request)
 		}
 	}
@@ -204,7 +204,7 @@ func (s *Store) complete(ctx context.Context, facts []sent) error {
 		requests[id] = f.Entities
 	}
 	for i := range facts {
-		if facts[i].IsLabel() {
+		if facts[i].FollowsRequest() {
 			facts[i].Entities = slices.Clone(facts[i].Entities)
 			facts[i].Complete(requests[facts[i].Entities.Get(vaglio.EntityRequest)])
 		}

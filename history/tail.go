@@ -103,10 +103,10 @@ func (t *Tail) poll(ctx context.Context) ([]vaglio.Fact, error) {
 	}
 	var facts []vaglio.Fact
 	switch {
-	case t.polled.Load() == 0 || len(fresh) == 0: // the first poll only marks where to begin
-	case len(fresh) > maxNews:
+	case t.polled.Load() == 0: // the first poll only marks where to begin
+	case len(fresh) > maxNews || t.Lag() > tailOverlap/2: // or rows may have passed unseen
 		err = errTooMuchNews
-	default:
+	case len(fresh) > 0:
 		if facts, err = t.payloads(ctx, fresh, oldest); err != nil {
 			return nil, err
 		}

@@ -79,9 +79,7 @@ func (d *decision) set(attribute, value string) {
 
 // awaits reports whether the request's payment is known and has no event of this kind yet.
 func (d *decision) awaits(kind string) bool {
-	payment, ok := paymentOf(&d.fact)
-	return ok && len(d.timelines[payment]) > 0 &&
-		!slices.ContainsFunc(d.timelines[payment], func(f vaglio.Fact) bool { return f.Kind == kind })
+	return len(d.known.payment) > 0 && !slices.ContainsFunc(d.known.payment, func(f vaglio.Fact) bool { return f.Kind == kind })
 }
 
 // suppose adds an event to what is known at the moment of decision, in the timelines of these kinds of entities. The
@@ -96,12 +94,9 @@ func (d *decision) suppose(kind string, entities ...string) {
 		if !slices.Contains(catalogue.EventKinds(name), kind) || entity.ID == "" {
 			continue
 		}
-		state := catalogue.NewState(name)
-		for i := range d.timelines[entity] {
-			state.Add(&d.timelines[entity][i])
+		if state := before(entity); state != nil {
+			rebuilt[entity] = state.With(&f)
 		}
-		state.Add(&f)
-		rebuilt[entity] = state
 	}
 	if len(rebuilt) == 0 {
 		return

@@ -233,7 +233,7 @@ func TestACounterfactualFitsWhatOthersHaveReserved(t *testing.T) {
 
 func TestADegradedDecisionHasNoCounterfactual(t *testing.T) {
 	s := newService(t)
-	s.Engine = scoring.New(scoring.Options{History: store, Ledger: s.ledger, Policy: scoring.DefaultPolicy(), Now: s.clock.time})
+	s.Engine = scoring.New(scoring.Options{History: store, Ledger: s.ledger, Now: s.clock.time})
 	d, _ := s.decides(s.request("r"))
 	expect(t, "degraded", d.Degraded, true)
 	if d.Counterfactual != nil {

@@ -167,7 +167,7 @@ func TestCustomersReadTwoRaisingReasonsAndNeverAnInternalOne(t *testing.T) {
 		t.Errorf("an internal reason reads in public: %s", answer.Body)
 	}
 
-	lenient := newService(t, thresholds(1, 1), withPolicy(func(p *scoring.Policy) { p.RequirePayment = false }))
+	lenient := newService(t, thresholds(1, 1), withPolicy(func(p *scoring.Policy) { p.PaymentOptional = true }))
 	d, answer = lenient.decides(s.request("approved", func(r *vaglio.Request) { r.Reason = "unauthorised" }))
 	if d.Verdict != vaglio.Approve || len(d.Reasons) == 0 || bytes.Contains(answer.Body, []byte("customer_text")) {
 		t.Errorf("an approval gives the customer reasons: %s", answer.Body)
@@ -393,5 +393,31 @@ func TestTheVectorIsThatOfTheCatalogue(t *testing.T) {
 		if math.Float64bits(float64(f.Value)) != math.Float64bits(want[i]) {
 			t.Errorf("%s: %v, want %v", f.Name, f.Value, want[i])
 		}
+	}
+}
+
+func TestARequestDoesNotCountForItself(t *testing.T) {
+	s := newService(t)
+	trusted(s)
+	s.imports(s.happened("announced", "refund_requested", t0-vaglio.Second, func(e *vaglio.Event) { e.Amount, e.Currency = 1000, "EUR" }))
+	d, _ := s.decides(s.request("announced"))
+	_, values := s.explained(d.ID)
+	expect(t, "earlier requests", values["customer_requests_7d"], 0)
+}
+
+func TestARepeatedAnswerHasItsVerdict(t *testing.T) {
+	s := newService(t)
+	trusted(s)
+	_, first := s.decides(s.request("r"))
+	_, again := s.decides(s.request("r"))
+	expect(t, "verdict", again.Verdict, first.Verdict)
+	expect(t, "degraded", again.Degraded, first.Degraded)
+}
+
+func TestAsOfMeansNothingOutsideADryRun(t *testing.T) {
+	s := newService(t)
+	r := s.request("r", func(r *vaglio.Request) { r.RequestedAt = t0 + vaglio.Hour })
+	if answer, err := s.Decide(t.Context(), &r, scoring.DecideOptions{AsOf: t0 - vaglio.Day}); err == nil {
+		t.Errorf("an hour ahead of the clock: %s", answer.Body)
 	}
 }

@@ -33,7 +33,7 @@ func isDegraded(t *testing.T, d vaglio.Decision, reason string) {
 func TestWithoutAModelEveryDecisionIsADegradedReview(t *testing.T) {
 	s := newService(t)
 	trusted(s)
-	s.Engine = scoring.New(scoring.Options{History: store, Ledger: s.ledger, Policy: scoring.DefaultPolicy(), Now: s.clock.time})
+	s.Engine = scoring.New(scoring.Options{History: store, Ledger: s.ledger, Now: s.clock.time})
 	d, first := s.decides(s.request("r"))
 	isDegraded(t, d, scoring.DegradedModel)
 	expect(t, "refundable", *d.RefundableAmount, 1000)
@@ -202,4 +202,19 @@ func TestACallerWhoLeavesGetsNoDecision(t *testing.T) {
 	}
 	d, _ := s.decides(r)
 	expect(t, "asked again", d.Degraded, false)
+}
+
+func TestANewConnectionThatStallsKeepsTheBudgetToo(t *testing.T) {
+	far, wire := overWire(t)
+	const budget = 300 * time.Millisecond
+	s := newService(t, func(o *scoring.Options) { o.History, o.Budget = far, budget })
+	wire.stalled.Store(true)
+	for _, name := range []string{"first", "second", "third"} {
+		started := time.Now()
+		d, _ := s.decides(s.request(name))
+		isDegraded(t, d, scoring.DegradedHistory)
+		if took := time.Since(started); took > budget+time.Second {
+			t.Errorf("%s: took %v on a budget of %v", name, took, budget)
+		}
+	}
 }

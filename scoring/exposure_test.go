@@ -88,7 +88,7 @@ func TestWhatMayStillLeaveAPayment(t *testing.T) {
 }
 
 func TestAShopWithoutPaymentsInHistorySwitchesTheCheckOff(t *testing.T) {
-	s := newService(t, always, withPolicy(func(p *scoring.Policy) { p.RequirePayment = false }))
+	s := newService(t, always, withPolicy(func(p *scoring.Policy) { p.PaymentOptional = true }))
 	d, _ := s.decides(s.request("unknown"))
 	expect(t, "of an unknown payment", d.Verdict, vaglio.Approve)
 	expect(t, "approved", d.ApprovedAmount, 1000)
@@ -179,4 +179,53 @@ func TestApprovalsNeverExceedWhatWasCapturedHoweverManyAskAtOnce(t *testing.T) {
 	if verdicts[vaglio.Approve] != 7 || verdicts[vaglio.Deny] != 43 {
 		t.Errorf("50 requests of EUR 10.00 against EUR 75.00 captured: %v, want 7 approvals", verdicts)
 	}
+}
+
+func TestMoneyGoneThatCantBeCountedLeavesTheExposureUnknown(t *testing.T) {
+	for _, kind := range []string{"chargeback", "payment_returned"} {
+		for name, change := range map[string]func(*vaglio.Event){
+			"in another currency": func(e *vaglio.Event) { e.Amount, e.Currency = 1, "USD" },
+			"without an amount":   func(e *vaglio.Event) { e.Amount, e.Currency = 0, "" },
+		} {
+			t.Run(kind+" "+name, func(t *testing.T) {
+				s := newService(t, always)
+				gone := s.money("gone", kind, t0-vaglio.Minute, 0, "EUR")
+				change(&gone)
+				s.imports(s.money("paid", "payment", t0-vaglio.Hour, 1000, "EUR"), gone)
+				if d, _ := s.decides(s.request("r")); d.Verdict != vaglio.Review || d.RefundableAmount != nil {
+					t.Errorf("want a review and nothing told as refundable: %s", indented(d))
+				}
+			})
+		}
+	}
+}
+
+func TestARefundThatNamesOnlyItsRequestCounts(t *testing.T) {
+	s := newService(t, always)
+	s.imports(s.money("paid", "payment", t0-vaglio.Hour, 1000, "EUR"))
+	d, _ := s.decides(s.request("r"))
+	expect(t, "first", d.Verdict, vaglio.Approve)
+	s.delivers()
+	s.imports(vaglio.Event{ID: s.id("refund"), Kind: "refund_paid", OccurredAt: t0 + vaglio.Hour, Amount: 1000, Currency: "EUR",
+		Entities: vaglio.FieldsOf("request", s.id("r"))})
+	s.clock.set(t0 + vaglio.Day) // the reservation is over
+	d, _ = s.decides(s.request("again"))
+	expect(t, "the money is gone", d.Verdict, vaglio.Deny)
+}
+
+func TestRefundsBeyondTheHorizonStillCount(t *testing.T) {
+	s := newService(t, always)
+	s.imports(s.money("paid", "payment", t0-500*vaglio.Day, 1000, "EUR"), s.money("refunded", "refund_paid", t0-450*vaglio.Day, 1000, "EUR"))
+	d, _ := s.decides(s.request("r", claims(1000)))
+	if d.Verdict == vaglio.Approve {
+		t.Errorf("approved %d of a payment that was refunded 450 days ago", d.ApprovedAmount)
+	}
+}
+
+func TestADryRunOfNowSeesWhatIsReserved(t *testing.T) {
+	s := newService(t, always)
+	s.imports(s.money("paid", "payment", t0-vaglio.Hour, 1000, "EUR"))
+	s.decides(s.request("first"))
+	d, _ := s.decidesWith(s.request("second"), scoring.DecideOptions{DryRun: true})
+	expect(t, "verdict", d.Verdict, vaglio.Deny)
 }

@@ -2,10 +2,12 @@ package scoring
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -14,19 +16,23 @@ import (
 	"vaglio"
 )
 
-// Policy turns a probability into a verdict. The zero value takes the thresholds that the model's training recommends.
+// Policy turns a probability into a verdict. The zero value is that of an installation without a policy file: it takes the
+// thresholds that the model's training recommends.
 type Policy struct {
-	Version        string   // names the exact content
-	ApproveBelow   *float64 // probability; nil: the model's
-	DenyFrom       *float64
-	RequirePayment bool // never approve what can't be held against a captured amount
-	ApprovalValid  time.Duration
-	ReviewWithin   time.Duration
+	Version         string        // names the exact content; "" is "default"
+	ApproveBelow    *float64      // probability; nil: the model's
+	DenyFrom        *float64      // likewise
+	PaymentOptional bool          // approve also what can't be held against a captured amount
+	ApprovalValid   time.Duration // how long an approval reserves; 0: 24 hours
+	ReviewWithin    time.Duration // 0: 30 minutes
 }
 
-// DefaultPolicy is that of an installation without a policy file.
-func DefaultPolicy() Policy {
-	return Policy{Version: "default", RequirePayment: true, ApprovalValid: 24 * time.Hour, ReviewWithin: 30 * time.Minute}
+// filled is the policy with its defaults spelled out.
+func (p Policy) filled() Policy {
+	p.Version = cmp.Or(p.Version, "default")
+	p.ApprovalValid = cmp.Or(p.ApprovalValid, 24*time.Hour)
+	p.ReviewWithin = cmp.Or(p.ReviewWithin, 30*time.Minute)
+	return p
 }
 
 func (p *Policy) validFor() vaglio.Instant     { return vaglio.Instant(p.ApprovalValid.Milliseconds()) }
@@ -38,7 +44,7 @@ func ReadPolicy(path string) (Policy, error) {
 	if err != nil {
 		return Policy{}, fmt.Errorf("read the policy: %w", err)
 	}
-	p := DefaultPolicy()
+	var p Policy
 	file := struct {
 		Name           string   `yaml:"name"`
 		ApproveBelow   *float64 `yaml:"approve_below"`
@@ -47,13 +53,17 @@ func ReadPolicy(path string) (Policy, error) {
 		ApprovalValid  string   `yaml:"approval_valid"`
 		ReviewWithin   string   `yaml:"review_within"`
 	}{Name: "policy"}
-	if err := yaml.NewDecoder(bytes.NewReader(content), yaml.Strict()).Decode(&file); err != nil {
+	documents := yaml.NewDecoder(bytes.NewReader(content), yaml.Strict())
+	switch err := documents.Decode(&file); {
+	case errors.Is(err, io.EOF):
+		return Policy{}, fmt.Errorf("read the policy %s: the file is empty", path)
+	case err != nil:
 		return Policy{}, fmt.Errorf("read the policy %s: %s", path, yaml.FormatError(err, false, false))
+	case !errors.Is(documents.Decode(&struct{}{}), io.EOF):
+		return Policy{}, fmt.Errorf("read the policy %s: it holds more than one document", path)
 	}
 	p.ApproveBelow, p.DenyFrom = file.ApproveBelow, file.DenyFrom
-	if file.RequirePayment != nil {
-		p.RequirePayment = *file.RequirePayment
-	}
+	p.PaymentOptional = file.RequirePayment != nil && !*file.RequirePayment
 	if err := errors.Join(readSpan(&p.ApprovalValid, "approval_valid", file.ApprovalValid),
 		readSpan(&p.ReviewWithin, "review_within", file.ReviewWithin), p.check()); err != nil {
 		return Policy{}, fmt.Errorf("read the policy %s: %w", path, err)
@@ -77,11 +87,13 @@ func readSpan(into *time.Duration, name, text string) error {
 
 func (p *Policy) check() error {
 	var failures []error
-	for name, v := range map[string]*float64{"approve_below": p.ApproveBelow, "deny_from": p.DenyFrom} {
+	probability := func(name string, v *float64) {
 		if v != nil && !(*v >= 0 && *v <= 1) {
 			failures = append(failures, fmt.Errorf("%s: want a probability from 0 to 1, not %v", name, *v))
 		}
 	}
+	probability("approve_below", p.ApproveBelow)
+	probability("deny_from", p.DenyFrom)
 	if p.ApproveBelow != nil && p.DenyFrom != nil && !(*p.ApproveBelow <= *p.DenyFrom) {
 		failures = append(failures, fmt.Errorf("approve_below %v is above deny_from %v", *p.ApproveBelow, *p.DenyFrom))
 	}
@@ -91,11 +103,12 @@ func (p *Policy) check() error {
 // Names of the rules that hold whatever the model says.
 const (
 	rulePaymentUnknown = "payment_unknown"
+	rulePaymentForeign = "payment_of_another_customer"
 	ruleOverCaptured   = "over_captured"
 )
 
 // reasonOfRule is the reason code that a rule gives.
-var reasonOfRule = map[string]string{rulePaymentUnknown: "PAYMENT_UNKNOWN", ruleOverCaptured: "OVER_CAPTURED"}
+var reasonOfRule = map[string]string{rulePaymentUnknown: "PAYMENT_UNKNOWN", rulePaymentForeign: "PAYMENT_UNKNOWN", ruleOverCaptured: "OVER_CAPTURED"}
 
 // apply sets the verdict. Whatever is missing or not a number ends in review.
 func (p *Policy) apply(d *decision, reservedMinor int64) {
@@ -113,7 +126,9 @@ func (p *Policy) apply(d *decision, reservedMinor int64) {
 	case out.Degraded: // without history nothing is known of the payment; an approval is out of the question anyway
 	case known && d.request.Amount > refundable:
 		hit(ruleOverCaptured, vaglio.Deny)
-	case !known && p.RequirePayment && out.Verdict != vaglio.Deny:
+	case d.exposure.foreign && out.Verdict != vaglio.Deny:
+		hit(rulePaymentForeign, vaglio.Review)
+	case !known && !p.PaymentOptional && out.Verdict != vaglio.Deny:
 		hit(rulePaymentUnknown, vaglio.Review)
 	}
 	if d.request.Type == "cancellation" {

@@ -70,7 +70,7 @@ func TestAPolicyFileSaysWhatIsToHappen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if *p.ApproveBelow != 0.02 || *p.DenyFrom != 0.5 || p.RequirePayment || p.ApprovalValid != 2*time.Hour || p.ReviewWithin != 15*time.Minute ||
+	if *p.ApproveBelow != 0.02 || *p.DenyFrom != 0.5 || !p.PaymentOptional || p.ApprovalValid != 2*time.Hour || p.ReviewWithin != 15*time.Minute ||
 		!strings.HasPrefix(p.Version, "strict-") {
 		t.Errorf("policy %+v", p)
 	}
@@ -78,8 +78,8 @@ func TestAPolicyFileSaysWhatIsToHappen(t *testing.T) {
 	if err != nil || other.Version == p.Version {
 		t.Errorf("two contents are both of version %s, %v", other.Version, err)
 	}
-	if byDefault := scoring.DefaultPolicy(); !other.RequirePayment || other.ApprovalValid != byDefault.ApprovalValid || other.DenyFrom != nil {
-		t.Errorf("what the file leaves out is %+v, want it as in %+v", other, byDefault)
+	if other.PaymentOptional || other.ApprovalValid != 0 || other.DenyFrom != nil {
+		t.Errorf("what the file leaves out is %+v", other)
 	}
 	s := newService(t, func(o *scoring.Options) { o.Policy = other })
 	d, _ := s.decides(s.request("r"))
@@ -144,4 +144,24 @@ func TestHowMoneyCouldBeHadBack(t *testing.T) {
 	way("reversible", &vaglio.PaymentState{Rail: "sct_inst", ReversibleUntil: t0 + 1})
 	way("recall_only", &vaglio.PaymentState{Rail: "sct_inst", ReversibleUntil: t0})
 	way("irreversible", &vaglio.PaymentState{ReversibleUntil: t0 - 1})
+}
+
+func TestTheZeroPolicyIsNoLaxerThanTheDefault(t *testing.T) {
+	s := newService(t, func(o *scoring.Options) { o.Policy = scoring.Policy{} })
+	trusted(s)
+	d, _ := s.decides(s.request("first"))
+	expect(t, "first", d.Verdict, vaglio.Approve)
+	d, _ = s.decides(s.request("second"))
+	expect(t, "second, all captured money being reserved", d.Verdict, vaglio.Deny)
+	d, _ = s.decides(s.request("unknown", func(r *vaglio.Request) { r.Entities = r.Entities.With("payment", s.id("other")) }))
+	expect(t, "of an unknown payment", d.Verdict, vaglio.Review)
+}
+
+func TestAPolicyFileIsOneDocumentThatSaysSomething(t *testing.T) {
+	if p, err := scoring.ReadPolicy(write(t, "approve_below: 0.1\n---\ndeny_from: 0.2\n")); err == nil {
+		t.Errorf("the second document was dropped: %+v", p)
+	}
+	if _, err := scoring.ReadPolicy(write(t, "")); err == nil || strings.HasSuffix(err.Error(), "EOF") {
+		t.Errorf("an empty file: %v", err)
+	}
 }

@@ -180,7 +180,7 @@ func newService(t *testing.T, vary ...func(*scoring.Options)) *service {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.ledger.Close() })
-	o := scoring.Options{History: store, Ledger: s.ledger, Policy: scoring.DefaultPolicy(), Now: s.clock.time, Budget: 30 * time.Second,
+	o := scoring.Options{History: store, Ledger: s.ledger, Now: s.clock.time, Budget: 30 * time.Second,
 		Logger: slog.New(slog.NewTextHandler(s.log, nil))}
 	for _, v := range vary {
 		v(&o)

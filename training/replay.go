@@ -46,6 +46,14 @@ func (m *Matrix) positives() int {
 	return n
 }
 
+// bothClasses is nil when there are frauds and honest requests.
+func (m *Matrix) bothClasses() error {
+	if n := m.positives(); n == 0 || n == len(m.Rows) {
+		return fmt.Errorf("%d frauds among %d labelled requests: both classes are needed; choose a longer period", n, len(m.Rows))
+	}
+	return nil
+}
+
 func (m *Matrix) dataset() lightgbm.Dataset {
 	labels := make([]float64, len(m.Rows))
 	for i := range m.Rows {

@@ -85,6 +85,12 @@ func Train(ctx context.Context, o Options) (*models.Bundle, Evaluation, error) {
 	if o.Test.From < o.Train.Until {
 		return nil, Evaluation{}, fmt.Errorf("the test period begins at %v, within the training period until %v", o.Test.From, o.Train.Until)
 	}
+	if err := errors.Join(models.CheckName("name", o.Name), models.CheckName("version", o.Version)); err != nil {
+		return nil, Evaluation{}, err
+	}
+	if o.Dir == "" {
+		return nil, Evaluation{}, errors.New("write the bundle: no folder is named")
+	}
 	if _, err := os.Stat(o.Dir); err == nil {
 		return nil, Evaluation{}, fmt.Errorf("write the bundle: %s exists already", o.Dir)
 	}
@@ -93,12 +99,20 @@ func Train(ctx context.Context, o Options) (*models.Bundle, Evaluation, error) {
 	if err != nil {
 		return nil, Evaluation{}, fmt.Errorf("training period: %w", err)
 	}
+	o.Catalogue = train.Catalogue // with the categories of the training period
+	test, err := o.labelled(ctx, o.Test, vaglio.InstantOf(o.Now()))
+	if err == nil {
+		err = test.bothClasses()
+	}
+	if err != nil {
+		return nil, Evaluation{}, fmt.Errorf("test period: %w", err)
+	}
 	fit, valid := train.splitByTime(0.8)
-	for name, part := range map[string]*Matrix{"earlier": fit, "later": valid} {
-		if n := part.positives(); n == 0 || n == len(part.Rows) {
-			return nil, Evaluation{}, fmt.Errorf("the %s part of the training period holds %d frauds among %d labelled requests: "+
-				"both classes are needed; choose a longer period", name, n, len(part.Rows))
-		}
+	if err := fit.bothClasses(); err != nil {
+		return nil, Evaluation{}, fmt.Errorf("earlier part of the training period: %w", err)
+	}
+	if err := valid.bothClasses(); err != nil {
+		return nil, Evaluation{}, fmt.Errorf("later part of the training period: %w", err)
 	}
 	golden := goldenRows(fit)
 	params := maps.Clone(DefaultParams)
@@ -119,14 +133,11 @@ func Train(ctx context.Context, o Options) (*models.Bundle, Evaluation, error) {
 	if err != nil {
 		return nil, Evaluation{}, err
 	}
-	test, err := o.labelled(ctx, o.Test, vaglio.InstantOf(o.Now()))
-	if err != nil {
-		return nil, Evaluation{}, fmt.Errorf("test period: %w", err)
-	}
 	evaluation, err := evaluate(model, &calibration, test)
 	if err != nil {
 		return nil, Evaluation{}, err
 	}
+	evaluation.From, evaluation.Until = o.Test.From, o.Test.Until
 	catalogue, err := o.Catalogue.YAML()
 	if err != nil {
 		return nil, Evaluation{}, fmt.Errorf("write the catalogue: %w", err)
@@ -158,7 +169,6 @@ func (o *Options) labelled(ctx context.Context, p Period, cut vaglio.Instant) (*
 	if err != nil {
 		return nil, err
 	}
-	o.Catalogue = matrix.Catalogue // its open categories are settled by the first replay, the training's
 	labelled := matrix.label(labels, cut, o.Maturity)
 	if len(labelled.Rows) == 0 {
 		return nil, fmt.Errorf("%d requests in [%v, %v), none old enough at %v to have a settled label (maturity %d days)",

@@ -39,6 +39,7 @@ type installation struct {
 	wiring wiring
 	log    *slog.Logger
 	closer []io.Closer
+	server *embedded.Server // the ClickHouse that we run; nil when it is somebody else's
 }
 
 func newInstallation(cmd *cobra.Command, w wiring) (*installation, error) {
@@ -69,7 +70,7 @@ func (in *installation) openHistory(ctx context.Context) (*history.Store, error)
 		if err != nil {
 			return nil, err
 		}
-		in.closer = append(in.closer, server)
+		in.closer, in.server = append(in.closer, server), server
 		dsn = server.DSN()
 	}
 	store, err := history.Open(ctx, dsn, history.Options{BaseCurrency: in.wiring.baseCurrency, Logger: in.log})

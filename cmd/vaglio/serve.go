@@ -28,6 +28,7 @@ type serving struct {
 	model  string
 	policy string
 	budget time.Duration
+	cache  int64
 }
 
 func (s *serving) flags(cmd *cobra.Command) {
@@ -37,6 +38,7 @@ func (s *serving) flags(cmd *cobra.Command) {
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8080", "address to serve on")
 	f.StringVar(&s.model, "model", "", "folder of a bundle, or version in the registry (default: the champion, also when it changes)")
 	f.StringVar(&s.policy, "policy", "", "policy file (YAML; default: the model's thresholds)")
+	f.Int64Var(&s.cache, "cache", 256<<20, "bytes for timelines in memory; 0 reads history for every decision")
 	f.DurationVar(&s.budget, "budget", 2*time.Second, "time for reading history; beyond it a decision is a degraded review")
 }
 
@@ -71,7 +73,8 @@ type service struct {
 	listener    net.Listener
 	stopServing context.CancelFunc
 	work        sync.WaitGroup
-	err         error
+	err         error // of serving
+	lost        error // of a ClickHouse that ended for good
 }
 
 // drainTime bounds the wait at the end for the outbox to reach history. What is left is delivered after the next start.
@@ -124,6 +127,16 @@ func (s *serving) serveOn(ctx context.Context, in *installation, store *history.
 				return -1
 			}
 			return float64(n)
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vaglio_history_lag_seconds", Help: "Age of the memory's picture of history."}, func() float64 {
+			lag, _ := engine.Lag()
+			return lag.Seconds()
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vaglio_memory_bytes", Help: "Timelines in memory."}, func() float64 {
+			return float64(engine.MemoryStats().Bytes)
+		}),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "vaglio_memory_misses_total", Help: "Timelines that had to be read."}, func() float64 {
+			return float64(engine.MemoryStats().Misses)
 		}))
 	server := api.New(api.Options{Engine: engine, Ledger: l, Logger: in.log, Registry: registry, OpenAccess: open})
 	v := &service{listener: listener}
@@ -135,28 +148,50 @@ func (s *serving) serveOn(ctx context.Context, in *installation, store *history.
 		drain(l)
 		cancel()
 	})
+	v.work.Go(func() {
+		for background.Err() == nil { // history may be gone when we start
+			if err := engine.Follow(background); err != nil {
+				select {
+				case <-background.Done():
+				case <-time.After(time.Second):
+				}
+			} else {
+				return
+			}
+		}
+	})
 	v.work.Go(func() { _ = l.Relay(background, time.Second, store.Deliver) })
 	if follow != nil {
 		v.work.Go(func() { follow(background) })
+	}
+	if in.server != nil {
+		v.work.Go(func() {
+			select {
+			case <-in.server.Done(): // it kept dying: whoever supervises us may start afresh
+				v.lost = in.server.Err()
+				stop()
+			case <-background.Done():
+			}
+		})
 	}
 	return v, nil
 }
 
 func (s *serving) newEngine(in *installation, store *history.Store, l *ledger.Ledger) (*scoring.Engine, error) {
-	policy := scoring.DefaultPolicy()
+	var policy scoring.Policy
 	if s.policy != "" {
 		var err error
 		if policy, err = scoring.ReadPolicy(s.policy); err != nil {
 			return nil, err
 		}
 	}
-	return scoring.New(scoring.Options{History: store, Ledger: l, Policy: policy, Budget: s.budget, Logger: in.log}), nil
+	return scoring.New(scoring.Options{History: store, Ledger: l, Policy: policy, Budget: s.budget, Cache: s.cache, Logger: in.log}), nil
 }
 
 // wait returns when the server has ended, everything behind it with it.
 func (v *service) wait() error {
 	v.work.Wait()
-	return v.err
+	return errors.Join(v.err, v.lost)
 }
 
 // stop ends the server and waits.

@@ -194,7 +194,7 @@ func (im *importer) take(ctx context.Context, c *chunk) error {
 		switch {
 		case ev.Kind == vaglio.KindRefundRequested:
 			err = im.requests.add(at, ev)
-		case ev.IsLabel():
+		case ev.FollowsRequest():
 			err = im.labels.add(at, ev)
 		default:
 			err = im.add(ctx, at, *ev)

@@ -250,7 +250,7 @@ func TestAConflictStopsAfterItsBatch(t *testing.T) {
 	}
 }
 
-func TestRequestsFollowEverythingAndLabelsFollowRequests(t *testing.T) {
+func TestRequestsFollowEverythingAndWhatNamesThemFollowsRequests(t *testing.T) {
 	first := write(t, "a.ndjson", event("label_1", "fraud_confirmed", `"request":"rr_1"`)+event("rr_1", "refund_requested", `"payment":"p_1"`)+
 		event("label_2", "fraud_cleared", `"request":"rr_2"`)+event("paid_1", "refund_paid", `"request":"rr_1"`))
 	second := write(t, "b.ndjson", event("rr_2", "refund_requested", `"payment":"p_1"`)+event("p_1", "payment", `"customer":"c_1"`))
@@ -259,7 +259,7 @@ func TestRequestsFollowEverythingAndLabelsFollowRequests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "paid_1 p_1 rr_1 rr_2 label_1 label_2"; s.ids() != want || report.Stored != 6 {
+	if want := "p_1 rr_1 rr_2 label_1 label_2 paid_1"; s.ids() != want || report.Stored != 6 {
 		t.Errorf("stored %s, want %s", s.ids(), want)
 	}
 	if s.events[0].ObservedAt != s.events[0].OccurredAt || s.events[2].ObservedAt != s.events[2].OccurredAt {
@@ -471,6 +471,8 @@ func TestAnyEventsComeBackEqual(t *testing.T) {
 			switch {
 			case e.IsLabel():
 				turn, e.Entities = 2, e.Entities.With("request", "rr")
+			case e.FollowsRequest():
+				turn = 2
 			case e.Kind == vaglio.KindRefundRequested:
 				turn = 1
 			}

@@ -1,0 +1,40 @@
+package features
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/cespare/xxhash/v2"
+
+	"vaglio"
+)
+
+// With is a copy of the state that has one more fact, to see what it would change. The state itself may be a snapshot.
+func (s *State) With(f *vaglio.Fact) *State {
+	c := &State{layout: s.layout, index: slices.Clone(s.index), lists: slices.Clone(s.lists), textBytes: s.textBytes}
+	for i := range c.lists {
+		l := &c.lists[i]
+		l.slab, l.ids, l.customers, l.shared = slices.Clone(l.slab), slices.Clone(l.ids), slices.Clone(l.customers), false
+	}
+	c.Add(f)
+	return c
+}
+
+// Has reports whether an event of a kind is kept under an id.
+func (s *State) Has(kind, id string) bool {
+	l := s.find(s.layout.kind(kind), kind)
+	return slices.Contains(l.ids[min(l.head, len(l.ids)):min(l.head+l.n, len(l.ids))], id)
+}
+
+// Used counts the kept events that a moment can see, and hashes the set of their ids and times, in no order.
+func (s *State) Used(at vaglio.Instant) (events int, hash uint64) {
+	for i := range s.lists {
+		l := &s.lists[i]
+		times := l.times()
+		for j := first(times, int64(at-vaglio.Horizon)); j < len(times) && times[j] < int64(at); j++ {
+			events++
+			hash += xxhash.Sum64String(l.id(j) + "@" + strconv.FormatInt(times[j], 10))
+		}
+	}
+	return events, hash
+}

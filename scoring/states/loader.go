@@ -1,0 +1,94 @@
+package states
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"vaglio"
+)
+
+// A cold reading waits for nobody while no query runs. While maxQueries run, the entities asked for gather and go into the
+// next query together, at most maxPerQuery of them: under load one query serves many requests.
+const (
+	maxQueries   = 2
+	maxPerQuery  = 256
+	queryTimeout = 10 * time.Second
+)
+
+// loader gathers cold entries into queries.
+type loader struct {
+	read    Read
+	running chan struct{} // one token a query
+
+	mu      sync.Mutex
+	waiting []*entry
+}
+
+// load has the entries filled, sooner or later, by a goroutine of its own or one that is running.
+func (l *loader) load(c *Cache, cold []*entry) {
+	l.mu.Lock()
+	l.waiting = append(l.waiting, cold...)
+	l.mu.Unlock()
+	select {
+	case l.running <- struct{}{}:
+		go l.run(c)
+	default: // those who run take them
+	}
+}
+
+func (l *loader) run(c *Cache) {
+	for {
+		batch := l.next()
+		if len(batch) == 0 {
+			<-l.running
+			// Someone may have come between the look and the giving back of the token.
+			if l.idle() {
+				return
+			}
+			select {
+			case l.running <- struct{}{}:
+				continue
+			default:
+				return
+			}
+		}
+		l.fill(c, batch)
+	}
+}
+
+func (l *loader) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.waiting) == 0
+}
+
+func (l *loader) next() []*entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := min(len(l.waiting), maxPerQuery)
+	batch := l.waiting[:n:n]
+	l.waiting = l.waiting[n:]
+	return batch
+}
+
+// fill reads for all who wait: the context is the loader's own, since a requester that gives up must not fail the others.
+func (l *loader) fill(c *Cache, batch []*entry) {
+	entities := make([]vaglio.Entity, len(batch))
+	for i, en := range batch {
+		entities[i] = en.entity
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
+	defer cancel()
+	found, err := l.read(ctx, entities)
+	for _, en := range batch {
+		sh := c.shardOf(en.entity)
+		size := en.fill(c.catalogue.NewState(en.entity.Kind), found[en.entity], err)
+		if err != nil {
+			sh.remove(en)
+			continue
+		}
+		sh.account(en, size)
+		sh.evict(c.limit)
+	}
+}
