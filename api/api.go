@@ -64,7 +64,7 @@ var routes = []route{
 		maxBody: 1 << 20, atOnce: 1024, timeout: 10 * time.Second, handle: (*Server).score},
 	{method: "GET", path: "/v1/decisions/:id", scopes: []string{ledger.ScopeScore, ledger.ScopeReview},
 		atOnce: 256, timeout: 10 * time.Second, handle: (*Server).decision},
-	{method: "GET", path: "/v1/decisions/:id/explanation", scopes: []string{ledger.ScopeScore, ledger.ScopeReview},
+	{method: "GET", path: "/v1/decisions/:id/explanation", scopes: []string{ledger.ScopeScore, ledger.ScopeReview}, query: []string{"audience"},
 		atOnce: 64, timeout: 10 * time.Second, handle: (*Server).explanation},
 	{method: "POST", path: "/v1/events", scopes: []string{ledger.ScopeEvents}, bodies: []string{typeJSON, typeNDJSON},
 		maxBody: 16 << 20, atOnce: 8, timeout: 45 * time.Second, handle: (*Server).events},

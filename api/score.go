@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/go-json-experiment/json"
 	"golang.org/x/text/language"
@@ -114,17 +115,23 @@ func (s *Server) decision(x *exchange) error {
 	return x.Blob(http.StatusOK, typeJSON, body)
 }
 
-// explanation shows everything that the model did for a decision.
+// explanation shows what led to a decision, to the audience that ?audience names.
 func (s *Server) explanation(x *exchange) error {
 	id, err := x.param("id")
 	if err != nil {
 		return err
 	}
-	e, err := s.engine.Explanation(x.Request().Context(), id)
+	audience := scoring.Auditor
+	if query := x.QueryParams(); query.Has("audience") {
+		if audience = scoring.Audience(query.Get("audience")); !slices.Contains(scoring.Audiences, audience) {
+			return invalidParameter("audience", "want reviewer, auditor or customer")
+		}
+	}
+	e, err := s.engine.ExplanationFor(x.Request().Context(), id, audience)
 	if err != nil {
 		return err
 	}
-	return x.json(http.StatusOK, &e)
+	return x.json(http.StatusOK, e)
 }
 
 // json answers a value.

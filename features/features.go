@@ -61,6 +61,7 @@ type Catalogue struct {
 	paths       []string // the request's strings that expressions and categories read
 	reasons     map[string]Texts
 	templates   map[string]template // reviewers' sentences, by code and language
+	longer      []int               // by feature: what CustomerUsual scales, or -1
 	general     General
 	scratches   sync.Pool
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -117,7 +118,7 @@ func (f *Feature) mayBe(when string) bool {
 	}
 }
 
-func (t template) write(c *Catalogue, lang string, vector []float64, currency func(feature int) string) string {
+func (t template) write(c *Catalogue, lang string, vector []float64, baseCurrency, requestCurrency string) string {
 	var b strings.Builder
 	for _, p := range t {
 		if p.feature < 0 {
@@ -125,7 +126,7 @@ func (t template) write(c *Catalogue, lang string, vector []float64, currency fu
 			continue
 		}
 		f, value := &c.features[p.feature], vector[p.feature]
-		shown := f.Format(value, lang, currency(p.feature))
+		shown := c.Shown(p.feature, value, lang, baseCurrency, requestCurrency)
 		fitting := f.cases(value, lang)
 		if i := slices.IndexFunc(p.cases, func(k choice) bool { return slices.Contains(fitting, k.when) }); i >= 0 {
 			b.WriteString(strings.ReplaceAll(p.cases[i].text, "#", shown))
@@ -180,6 +181,7 @@ func (c *Catalogue) checkTexts(code string, texts Texts) error {
 		}
 		if c.templates == nil {
 			c.templates = map[string]template{}
+			c.findLonger()
 		}
 		c.templates[code+" "+lang] = t
 	}
@@ -192,8 +194,8 @@ func (c *Catalogue) checkTexts(code string, texts Texts) error {
 // Reasons lists the codes of the catalogue's reasons, sorted.
 func (c *Catalogue) Reasons() []string { return slices.Sorted(maps.Keys(c.reasons)) }
 
-// ReviewerText is a reason in words, with the values of this vector. Money is in the given currency (of the base, or of
-// the request for features of entity payment). An unknown language falls back to the first.
+// ReviewerText is a reason in words, with the values of this vector as [Catalogue.Shown] writes them. An unknown language
+// falls back to the first.
 func (c *Catalogue) ReviewerText(code, lang string, vector []float64, baseCurrency, requestCurrency string) string {
 	t := c.templates[code+" "+lang]
 	if t == nil {
@@ -202,12 +204,16 @@ func (c *Catalogue) ReviewerText(code, lang string, vector []float64, baseCurren
 			return code
 		}
 	}
-	return t.write(c, lang, vector, func(feature int) string {
-		if c.source.Features[feature].own {
-			return requestCurrency
-		}
-		return baseCurrency
-	})
+	return t.write(c, lang, vector, baseCurrency, requestCurrency)
+}
+
+// Shown is a feature's value as people read it, money in the currency that the feature is in: that of the base, or of the
+// request for features of entity payment.
+func (c *Catalogue) Shown(feature int, value float64, lang, baseCurrency, requestCurrency string) string {
+	if c.source.Features[feature].own {
+		return c.features[feature].Format(value, lang, requestCurrency)
+	}
+	return c.features[feature].Format(value, lang, baseCurrency)
 }
 
 // CustomerText is what the customer may be told of a reason on any channel: its own sentence, or the general one where
@@ -237,23 +243,33 @@ func (c *Catalogue) CustomerText(code, lang string, verdict vaglio.Verdict, rais
 // window: the same over the longest window of which the catalogue has a feature, at least four times as long, scaled to
 // the feature's own. It is false where there is no such feature.
 func (c *Catalogue) CustomerUsual(feature int, vector []float64) (float64, bool) {
-	s, window := &c.source.Features[feature], c.features[feature].Window
-	if s.Entity != vaglio.EntityCustomer || s.Aggregate != "count" && s.Aggregate != "sum" || s.Offset != "" {
+	longer := c.longer[feature]
+	if longer < 0 || math.IsNaN(vector[longer]) {
 		return 0, false
 	}
-	longest := -1
-	for i := range c.source.Features {
-		other := &c.source.Features[i]
-		same := other.Entity == s.Entity && other.Aggregate == s.Aggregate && fmt.Sprint(other.Of) == fmt.Sprint(s.Of) && other.Where == s.Where &&
-			other.Offset == "" && slices.Equal(other.Events, s.Events)
-		if same && c.features[i].Window >= 4*window && (longest < 0 || c.features[i].Window > c.features[longest].Window) {
-			longest = i
+	return vector[longer] * float64(c.features[feature].Window) / float64(c.features[longer].Window), true
+}
+
+// findLonger finds for each feature the one that CustomerUsual scales, or -1.
+func (c *Catalogue) findLonger() {
+	alike := make([]spec, len(c.source.Features)) // but for the window
+	for i, s := range c.source.Features {
+		s.Name, s.Window, s.Reason, s.Description, s.Unit, s.line = "", "", "", "", "", 0
+		alike[i] = s
+	}
+	c.longer = make([]int, len(c.features))
+	for i, s := range alike {
+		c.longer[i] = -1
+		if s.Entity != vaglio.EntityCustomer || s.Aggregate != "count" && s.Aggregate != "sum" || s.Offset != "" {
+			continue
+		}
+		longest := 4*c.features[i].Window - 1
+		for j := range alike {
+			if window := c.features[j].Window; window > longest && reflect.DeepEqual(alike[j], s) {
+				c.longer[i], longest = j, window
+			}
 		}
 	}
-	if longest < 0 || math.IsNaN(vector[longest]) {
-		return 0, false
-	}
-	return vector[longest] * float64(window) / float64(c.features[longest].Window), true
 }
 
 // valueWords are those of values, by language. Those of units are by plural form, with "other" for the rest.
