@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 
-	"github.com/cespare/xxhash/v2"
 	"github.com/go-json-experiment/json"
 
 	"vaglio"
@@ -34,7 +32,7 @@ type Inputs struct {
 type TimelineInput struct {
 	Entity string `json:"entity"`
 	Events int    `json:"events"`
-	Hash   string `json:"hash"` // of the set of ids and moments of knowledge, in no order
+	Hash   string `json:"hash"` // of the set of ids and times, in no order
 }
 
 // FeatureInput is one entry of the vector with what it contributed, in log-odds.
@@ -52,8 +50,11 @@ func (d *decision) kept() *Inputs {
 		in.CapturedMinor = &d.exposure.captured
 	}
 	byName := func(a, b vaglio.Entity) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID)) }
-	for _, entity := range slices.SortedFunc(maps.Keys(d.timelines), byName) {
-		in.Timelines = append(in.Timelines, timelineInput(entity, d.timelines[entity]))
+	for _, entity := range slices.SortedFunc(maps.Keys(d.known.states), byName) {
+		if state := d.known.states[entity]; state != nil {
+			events, hash := state.Used(d.moment)
+			in.Timelines = append(in.Timelines, TimelineInput{entity.String(), events, fmt.Sprintf("%016x", hash)})
+		}
 	}
 	if a := d.assessment; a != nil {
 		in.Model, in.LogOdds, in.Base = d.out.Model, &a.logOdds, &a.base
@@ -62,14 +63,6 @@ func (d *decision) kept() *Inputs {
 		}
 	}
 	return in
-}
-
-func timelineInput(entity vaglio.Entity, facts []vaglio.Fact) TimelineInput {
-	var sum uint64
-	for i := range facts {
-		sum += xxhash.Sum64String(facts[i].ID + "@" + strconv.FormatInt(int64(facts[i].KnownAt), 10))
-	}
-	return TimelineInput{entity.String(), len(facts), fmt.Sprintf("%016x", sum)}
 }
 
 // Explanation is a decision in numbers: base + all contributions = log-odds, up to AdditivityError.

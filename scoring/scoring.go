@@ -5,6 +5,7 @@
 package scoring
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ import (
 	"vaglio/history"
 	"vaglio/ledger"
 	"vaglio/models"
+	"vaglio/scoring/states"
 )
 
 // Reasons for which a decision is degraded: it was taken without what it should have rested on, and is a review.
@@ -46,6 +48,7 @@ type Options struct {
 	Policy  Policy
 	Now     func() time.Time // nil: time.Now
 	Budget  time.Duration    // for reading history; 0: 2 s
+	Cache   int64            // bytes for window states in memory, which [Engine.Follow] keeps up to date; 0: all is read afresh
 	Logger  *slog.Logger     // nil: slog.Default()
 }
 
@@ -57,12 +60,14 @@ type Engine struct {
 	now     func() time.Time
 	budget  time.Duration
 	log     *slog.Logger
-	model   atomic.Pointer[models.Bundle]
+	cache   int64
+	inUse   atomic.Pointer[inUse]
+	tail    atomic.Pointer[history.Tail]
 }
 
 // New builds an engine without a model: until [Engine.UseModel] every decision is a degraded review.
 func New(o Options) *Engine {
-	e := &Engine{history: o.History, ledger: o.Ledger, policy: o.Policy, now: o.Now, budget: o.Budget, log: o.Logger}
+	e := &Engine{history: o.History, ledger: o.Ledger, policy: o.Policy.filled(), now: o.Now, budget: o.Budget, cache: o.Cache, log: o.Logger}
 	if e.now == nil {
 		e.now = time.Now
 	}
@@ -75,18 +80,92 @@ func New(o Options) *Engine {
 	return e
 }
 
+// inUse is a model with the window states that its catalogue needs.
+type inUse struct {
+	bundle *models.Bundle
+	memory *states.Cache // nil without a cache
+}
+
 // UseModel makes later decisions use a model; those under way keep theirs. A model trained on money of another currency
 // than history's is refused.
 func (e *Engine) UseModel(b *models.Bundle) error {
 	if trained, base := b.Manifest().BaseCurrency, e.history.BaseCurrency(); trained != base {
 		return fmt.Errorf("model %s was trained on amounts in %s, history keeps %s", b.Manifest().Version, trained, base)
 	}
-	e.model.Store(b)
+	next := &inUse{bundle: b}
+	if before := e.inUse.Load(); before != nil && sameCatalogue(before.bundle.Catalogue(), b.Catalogue()) {
+		next.memory = before.memory
+	} else if e.cache > 0 {
+		next.memory = states.New(states.Options{Catalogue: b.Catalogue(), Read: e.history.Latest, Bytes: e.cache})
+	}
+	e.inUse.Store(next)
 	return nil
 }
 
+func sameCatalogue(a, b *features.Catalogue) bool {
+	x, errA := a.YAML()
+	y, errB := b.YAML()
+	return errA == nil && errB == nil && bytes.Equal(x, y)
+}
+
 // Model is the model in use, nil without one.
-func (e *Engine) Model() *models.Bundle { return e.model.Load() }
+func (e *Engine) Model() *models.Bundle {
+	if m := e.inUse.Load(); m != nil {
+		return m.bundle
+	}
+	return nil
+}
+
+// How the memory keeps up with what others store: it is asked often, and not relied on when it has not heard for long.
+const (
+	followEvery = 200 * time.Millisecond
+	maxLag      = 2 * time.Second
+)
+
+// Follow keeps the engine's memory up to date with what any writer stores, until ctx ends. Until it runs, and whenever it lags
+// by more than two seconds, decisions read history afresh.
+func (e *Engine) Follow(ctx context.Context) error {
+	if e.cache == 0 {
+		return nil
+	}
+	tail, err := e.history.Tail(ctx)
+	if err != nil {
+		return err
+	}
+	e.tail.Store(tail)
+	defer e.tail.Store(nil)
+	tail.Follow(ctx, followEvery, e.remember, func() {
+		if m := e.inUse.Load(); m != nil && m.memory != nil {
+			m.memory.Forget()
+		}
+	})
+	return nil
+}
+
+// remember brings facts into the memory, which may have them already.
+func (e *Engine) remember(facts []vaglio.Fact) {
+	if m := e.inUse.Load(); m != nil && m.memory != nil {
+		m.memory.Add(facts)
+	}
+}
+
+// Lag is how old the memory's picture of history may be; false when decisions read afresh.
+func (e *Engine) Lag() (time.Duration, bool) {
+	tail := e.tail.Load()
+	if tail == nil {
+		return 0, false
+	}
+	lag := tail.Lag()
+	return lag, lag <= maxLag
+}
+
+// MemoryStats are those of the memory in use.
+func (e *Engine) MemoryStats() states.Stats {
+	if m := e.inUse.Load(); m != nil && m.memory != nil {
+		return m.memory.Stats()
+	}
+	return states.Stats{}
+}
 
 // DecideOptions vary one decision.
 type DecideOptions struct {
@@ -109,8 +188,19 @@ type Answer struct {
 // can't be had is no error but a degraded review.
 func (e *Engine) Decide(ctx context.Context, r *vaglio.Request, o DecideOptions) (Answer, error) {
 	started := e.now()
-	d := decision{engine: e, request: r, options: o, started: started, moment: vaglio.InstantOf(started), bundle: e.model.Load()}
-	if o.DryRun && o.AsOf != 0 {
+	d := decision{engine: e, request: r, options: o, started: started, moment: vaglio.InstantOf(started)}
+	if m := e.inUse.Load(); m != nil {
+		d.bundle = m.bundle
+		if _, current := e.Lag(); current {
+			d.memory = m.memory
+		}
+	}
+	switch {
+	case o.AsOf != 0 && !o.DryRun:
+		return Answer{}, vaglio.Invalid{{Detail: "only a dry run may be as of another moment"}}
+	case o.AsOf > d.moment:
+		return Answer{}, vaglio.Invalid{{Detail: "a decision can't be as of a moment that has not come"}}
+	case o.AsOf != 0:
 		d.moment = o.AsOf
 	}
 	if err := d.checkClock(vaglio.InstantOf(started)); err != nil {
@@ -130,21 +220,36 @@ func (e *Engine) Decide(ctx context.Context, r *vaglio.Request, o DecideOptions)
 		return Answer{}, err
 	}
 	if o.DryRun {
-		entry, err := d.conclude(0)
+		reserved, err := int64(0), error(nil)
+		if o.AsOf == 0 {
+			if reserved, err = e.ledger.Reserved(ctx, d.exposure.payment(r)); err != nil {
+				return Answer{}, err
+			}
+		}
+		entry, err := d.conclude(reserved)
 		return Answer{Body: entry.Response, Inputs: entry.Inputs, Verdict: d.out.Verdict, Degraded: d.out.Degraded}, err
 	}
 	response, again, err := e.ledger.Record(ctx, claim, d.exposure.payment(r), d.conclude)
 	if err != nil || again {
 		return repeated(response, err)
 	}
+	e.remember([]vaglio.Fact{d.fact})
 	return Answer{Body: response, Verdict: d.out.Verdict, Degraded: d.out.Degraded}, nil
 }
 
+// repeated is the answer given before.
 func repeated(body []byte, err error) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	return Answer{Body: body, Repeated: true}, nil
+	var d struct {
+		Verdict  vaglio.Verdict `json:"decision"`
+		Degraded bool           `json:"degraded"`
+	}
+	if err := json.Unmarshal(body, &d); err != nil {
+		return Answer{}, fmt.Errorf("read a stored decision: %w", err)
+	}
+	return Answer{Body: body, Verdict: d.Verdict, Degraded: d.Degraded, Repeated: true}, nil
 }
 
 // decision is one request on its way.
@@ -155,9 +260,10 @@ type decision struct {
 	started time.Time
 	moment  vaglio.Instant // what is known at it counts
 	bundle  *models.Bundle
+	memory  *states.Cache // nil: everything is read afresh
 
 	fact       vaglio.Fact // the request as history will keep it, completed
-	timelines  map[vaglio.Entity][]vaglio.Fact
+	known      known
 	states     features.States
 	vector     []float64
 	inputs     Inputs
@@ -201,7 +307,7 @@ func (d *decision) assess(ctx context.Context) error {
 		return err
 	}
 	d.fact = fact
-	err = d.readHistory(ctx)
+	err = d.learn(ctx)
 	d.out.LatencyMS.History = lap()
 	switch {
 	case ctx.Err() != nil:
@@ -262,88 +368,11 @@ func stopwatch(now func() time.Time) func() float64 {
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// readHistory reads the timelines of the request's entities, and completes the request from its payment's: those of the
-// entities that this adds are a second reading.
-func (d *decision) readHistory(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, d.engine.budget)
-	defer cancel()
-	catalogue := features.Default()
-	if d.bundle != nil {
-		catalogue = d.bundle.Catalogue()
-	}
-	d.timelines = map[vaglio.Entity][]vaglio.Fact{}
-	wanted := catalogue.Timelines(&d.fact)
-	payment, ok := paymentOf(&d.fact)
-	if ok && !slices.Contains(wanted, payment) {
-		wanted = append(wanted, payment)
-	}
-	if err := d.read(ctx, wanted); err != nil {
-		return err
-	}
-	if ok {
-		history.Complete(&d.fact, d.timelines[payment])
-		added := slices.DeleteFunc(catalogue.Timelines(&d.fact), func(e vaglio.Entity) bool { return slices.Contains(wanted, e) })
-		if err := d.read(ctx, added); err != nil {
-			return err
-		}
-	}
-	d.exposure = exposureOf(d.request, d.timelines, &d.fact)
-	return nil
-}
-
-// read adds timelines. The outbox is read before ClickHouse: an event on its way from one to the other is then in at
-// least one of them.
-func (d *decision) read(ctx context.Context, wanted []vaglio.Entity) error {
-	if len(wanted) == 0 {
-		return nil
-	}
-	waiting, err := d.engine.ledger.Undelivered(ctx, wanted, d.moment)
-	if err != nil {
-		return err
-	}
-	stored, err := d.engine.history.Timelines(ctx, wanted, d.moment)
-	if err != nil {
-		return err
-	}
-	maps.Copy(d.timelines, stored)
-	d.join(waiting, wanted)
-	return nil
-}
-
-// join adds facts that wait for delivery to the timelines that they enter, unless they have arrived.
-func (d *decision) join(waiting []vaglio.Fact, wanted []vaglio.Entity) {
-	for _, f := range waiting {
-		for _, entity := range f.Timelines() {
-			arrived := func(known vaglio.Fact) bool { return known.ID == f.ID }
-			if !slices.Contains(wanted, entity) || slices.ContainsFunc(d.timelines[entity], arrived) {
-				continue
-			}
-			d.timelines[entity] = append(d.timelines[entity], f)
-		}
-	}
-}
-
 func (d *decision) computeFeatures() {
 	catalogue := d.bundle.Catalogue()
 	d.vector = make([]float64, len(catalogue.Features()))
-	d.states = d.buildStates()
+	d.states = d.known.state
 	catalogue.Vector(d.vector, &d.fact, d.states)
-}
-
-func (d *decision) buildStates() features.States {
-	catalogue := d.bundle.Catalogue()
-	states := make(map[vaglio.Entity]*features.State, len(d.timelines))
-	for entity, facts := range d.timelines {
-		state := catalogue.NewState(entity.Kind)
-		if state == nil {
-			continue
-		}
-		for i := range facts {
-			state.Add(&facts[i])
-		}
-		states[entity] = state
-	}
-	return func(entity vaglio.Entity) *features.State { return states[entity] }
 }
 
 // conclude makes the decision, given what other approvals of the payment reserve at this very moment.
@@ -420,9 +449,26 @@ func (e *Engine) Decision(ctx context.Context, id string) ([]byte, error) {
 	return stored.Response, err
 }
 
-// Store takes events into history. All of them are stored when it returns without an error.
+// Store takes events into history. All of them are stored, and count for the next decision, when it returns without an
+// error.
 func (e *Engine) Store(ctx context.Context, events []vaglio.Event) ([]vaglio.Outcome, error) {
-	return e.history.Insert(ctx, events)
+	outcomes, err := e.history.Insert(ctx, events)
+	if err != nil || e.cache == 0 {
+		return outcomes, err
+	}
+	var ids []string
+	for i, outcome := range outcomes {
+		if outcome == vaglio.Stored {
+			ids = append(ids, events[i].ID)
+		}
+	}
+	stored, err := e.history.Events(ctx, ids) // completed and converted, as history has them
+	if err != nil {
+		e.log.Error("stored events reach memory a little later", "error", err)
+		return outcomes, nil
+	}
+	e.remember(slices.Collect(maps.Values(stored)))
+	return outcomes, nil
 }
 
 // Ready is nil when decisions can be taken in full: history answers, the ledger answers, a model is loaded.
@@ -434,7 +480,7 @@ func (e *Engine) Ready(ctx context.Context) error {
 	if _, err := e.ledger.Backlog(ctx); err != nil {
 		failures = append(failures, fmt.Errorf("ledger: %w", err))
 	}
-	if e.model.Load() == nil {
+	if e.Model() == nil {
 		failures = append(failures, errors.New("model: none is loaded"))
 	}
 	return errors.Join(failures...)
