@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -19,14 +21,20 @@ var errTooMuchNews = errors.New("too much is new")
 // Tail follows what any writer stores, from the moment of its making on. Facts arrive at least once.
 type Tail struct {
 	store  *Store
-	seen   map[uint64]int64 // hash of id → arrived_at, of the overlap
-	polled atomic.Int64     // begin of the last poll that succeeded, UTC nanoseconds of our clock
+	spans  map[int64]span // of the overlap, by second
+	polled atomic.Int64   // begin of the last poll that succeeded, UTC nanoseconds of our clock
+}
+
+// span is what arrived within a second: a count and sum of hashes tell cheaply whether there is more of it.
+type span struct {
+	count, sum uint64
+	seen       map[uint64]struct{} // hashes of ids
 }
 
 // Tail begins to follow: what is stored from now on will be visited. Note it before anything is read that it is to keep
 // up to date.
 func (s *Store) Tail(ctx context.Context) (*Tail, error) {
-	t := &Tail{store: s, seen: map[uint64]int64{}}
+	t := &Tail{store: s, spans: map[int64]span{}}
 	if _, err := t.poll(ctx); err != nil {
 		return nil, err
 	}
@@ -71,35 +79,17 @@ func (t *Tail) Follow(ctx context.Context, every time.Duration, visit func([]vag
 	}
 }
 
-// poll returns the facts of the overlap that were not seen before. Ids and moments are read first: most of them are
-// known, and they are short.
+// poll returns the facts of the overlap that were not seen before. Only of the seconds in which something is new the ids are
+// read, and only of the new ids the facts.
 func (t *Tail) poll(ctx context.Context) ([]vaglio.Fact, error) {
 	began := time.Now()
-	rows, err := t.store.conn.Query(ctx, `SELECT cityHash64(id), arrived_at FROM arrivals WHERE arrived_at >= toUnixTimestamp64Milli(now64(3)) - ?`,
-		tailOverlap.Milliseconds())
+	current, changed, err := t.changes(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("follow history: %w", err)
+		return nil, err
 	}
-	defer rows.Close()
-	current := make(map[uint64]int64, len(t.seen))
-	var fresh []uint64
-	oldest := int64(0)
-	for rows.Next() {
-		var id uint64
-		var at int64
-		if err := rows.Scan(&id, &at); err != nil {
-			return nil, fmt.Errorf("follow history: %w", err)
-		}
-		current[id] = at
-		if _, known := t.seen[id]; !known {
-			fresh = append(fresh, id)
-			if oldest == 0 || at < oldest {
-				oldest = at
-			}
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("follow history: %w", err)
+	fresh, err := t.freshIDs(ctx, current, changed)
+	if err != nil {
+		return nil, err
 	}
 	var facts []vaglio.Fact
 	switch {
@@ -107,13 +97,78 @@ func (t *Tail) poll(ctx context.Context) ([]vaglio.Fact, error) {
 	case len(fresh) > maxNews || t.Lag() > tailOverlap/2: // or rows may have passed unseen
 		err = errTooMuchNews
 	case len(fresh) > 0:
-		if facts, err = t.payloads(ctx, fresh, oldest); err != nil {
+		if facts, err = t.payloads(ctx, fresh, slices.Min(changed)*1000); err != nil {
 			return nil, err
 		}
 	}
-	t.seen = current
+	t.spans = current
 	t.polled.Store(began.UnixNano())
 	return facts, err
+}
+
+// changes lists the overlap's seconds, and those of them in which more has arrived than was seen.
+func (t *Tail) changes(ctx context.Context) (current map[int64]span, changed []int64, err error) {
+	rows, err := t.store.conn.Query(ctx, `
+		SELECT intDiv(arrived_at, 1000) AS second, count(), sum(cityHash64(id)) FROM arrivals
+		WHERE arrived_at >= intDiv(toUnixTimestamp64Milli(now64(3)) - ?, 1000) * 1000 GROUP BY second`, tailOverlap.Milliseconds())
+	if err != nil {
+		return nil, nil, fmt.Errorf("follow history: %w", err)
+	}
+	defer rows.Close()
+	current = make(map[int64]span, len(t.spans))
+	for rows.Next() {
+		var second int64
+		var now span
+		if err := rows.Scan(&second, &now.count, &now.sum); err != nil {
+			return nil, nil, fmt.Errorf("follow history: %w", err)
+		}
+		before := t.spans[second]
+		now.seen = before.seen
+		current[second] = now
+		if now.count != before.count || now.sum != before.sum {
+			changed = append(changed, second)
+		}
+	}
+	return current, changed, rows.Err()
+}
+
+// freshIDs are the hashes of the ids in the changed seconds that were not seen; now they are.
+func (t *Tail) freshIDs(ctx context.Context, current map[int64]span, changed []int64) ([]uint64, error) {
+	if len(changed) == 0 {
+		return nil, nil
+	}
+	rows, err := t.store.conn.Query(ctx, `
+		SELECT intDiv(arrived_at, 1000) AS second, cityHash64(id) FROM arrivals
+		WHERE arrived_at >= ? AND intDiv(arrived_at, 1000) IN (?)`, slices.Min(changed)*1000, changed)
+	if err != nil {
+		return nil, fmt.Errorf("follow history: %w", err)
+	}
+	defer rows.Close()
+	var fresh []uint64
+	counted := map[int64]span{}
+	for rows.Next() {
+		var second int64
+		var id uint64
+		if err := rows.Scan(&second, &id); err != nil {
+			return nil, fmt.Errorf("follow history: %w", err)
+		}
+		s, begun := counted[second]
+		if !begun {
+			s.seen = maps.Clone(t.spans[second].seen)
+			if s.seen == nil {
+				s.seen = map[uint64]struct{}{}
+			}
+		}
+		s.count++
+		s.sum += id
+		if _, known := s.seen[id]; !known {
+			s.seen[id] = struct{}{}
+			fresh = append(fresh, id)
+		}
+		counted[second] = s
+	}
+	maps.Copy(current, counted)
+	return fresh, rows.Err()
 }
 
 func (t *Tail) payloads(ctx context.Context, ids []uint64, since int64) ([]vaglio.Fact, error) {
