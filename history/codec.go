@@ -3,6 +3,7 @@ package history
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 
 	"vaglio"
 )
@@ -42,12 +43,16 @@ func appendFields(b []byte, fs vaglio.Fields) []byte {
 	return b
 }
 
-func decodeFact(b []byte) (vaglio.Fact, error) {
-	if len(b) == 0 || b[0] != codecVersion {
-		return vaglio.Fact{}, errPayload
+func decodeFact(b []byte) (f vaglio.Fact, err error) {
+	return f, decodeInto(&f, string(b))
+}
+
+// decodeInto overwrites a fact, with room for its fields reused. Its strings are parts of the payload.
+func decodeInto(f *vaglio.Fact, payload string) error {
+	if payload == "" || payload[0] != codecVersion {
+		return errPayload
 	}
-	r := reader{rest: string(b[1:])}
-	var f vaglio.Fact
+	r := reader{rest: payload[1:]}
 	f.ID = r.text()
 	f.Kind = r.text()
 	f.OccurredAt = vaglio.Instant(r.varint())
@@ -56,13 +61,27 @@ func decodeFact(b []byte) (vaglio.Fact, error) {
 	f.Amount = r.varint()
 	f.BaseKnown = r.take(1) == "\x01"
 	f.BaseAmount = r.varint()
-	f.Entities = r.fields()
-	f.Attributes = r.fields()
+	f.Entities = r.fields(f.Entities)
+	f.Attributes = r.fields(f.Attributes)
 	if r.failed || r.rest != "" {
-		return vaglio.Fact{}, errPayload
+		return errPayload
 	}
 	f.KnownAt = f.Event.KnownAt()
-	return f, nil
+	return nil
+}
+
+// Packed is a fact in its stored form, a third of the memory of a [vaglio.Fact].
+type Packed string
+
+// Pack packs a fact.
+func Pack(f *vaglio.Fact) Packed { return Packed(appendFact(nil, f)) }
+
+// Unpack returns the fact. It panics on what Pack did not make.
+func (p Packed) Unpack() (f vaglio.Fact) {
+	if err := decodeInto(&f, string(p)); err != nil {
+		panic("history: " + err.Error())
+	}
+	return f
 }
 
 // reader takes a payload apart; all its strings share one allocation.
@@ -104,15 +123,16 @@ func (r *reader) varint() int64 {
 
 func (r *reader) text() string { return r.take(r.uvarint()) }
 
-func (r *reader) fields() vaglio.Fields {
+// fields reads into the room of fs.
+func (r *reader) fields(fs vaglio.Fields) vaglio.Fields {
 	n := r.uvarint()
 	if n > vaglio.MaxFields {
 		r.failed = true
 	}
 	if n == 0 || r.failed {
-		return nil
+		return fs[:0]
 	}
-	fs := make(vaglio.Fields, n)
+	fs = slices.Grow(fs[:0], int(n))[:n]
 	for i := range fs {
 		fs[i] = vaglio.Field{Name: r.text(), Value: r.text()}
 	}

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -20,10 +22,14 @@ import (
 
 // Row is one request of a matrix.
 type Row struct {
-	ID    string
-	At    vaglio.Instant
-	Fraud bool // meaningful once labelled
+	ID       string
+	At       vaglio.Instant
+	Customer string // "" if the request names none
+	Fraud    bool   // meaningful once labelled
 }
+
+// settled tells whether a request is old enough at the cut for its label, or the lack of one, to count.
+func (r *Row) settled(cut, maturity vaglio.Instant) bool { return r.At+maturity <= cut }
 
 // Matrix is the features of requests, each as of its own moment, sorted by (At, ID).
 type Matrix struct {
@@ -83,149 +89,175 @@ const maxLearntCategories = 64
 
 // Replay computes the vector of every request of a period as a live decision at its moment would have: history is walked
 // timeline by timeline, each event entering when it became known. Categories that the catalogue leaves open are those of
-// the period's requests, the most frequent first.
+// the period's requests, the most frequent first. In memory are the matrix, about 150 bytes more a request, and, with
+// linked features, the requests that have neighbours.
 func Replay(ctx context.Context, h *history.Store, catalogue *features.Catalogue, p Period, progress func(Progress)) (*Matrix, error) {
-	var requests []vaglio.Fact
+	m := &Matrix{}
+	learnt := newLearner(catalogue)
+	expected := 0 // parts of vectors
 	err := h.Scan(ctx, []string{vaglio.KindRefundRequested}, p.From, p.Until, func(f vaglio.Fact) error {
-		requests = append(requests, f)
+		// Clones: else each would keep the whole event.
+		m.Rows = append(m.Rows, Row{ID: strings.Clone(f.ID), At: f.OccurredAt, Customer: strings.Clone(f.Entities.Get(vaglio.EntityCustomer))})
+		expected += len(catalogue.Timelines(&f))
+		learnt.add(&f)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(requests, func(a, b vaglio.Fact) int {
-		return cmp.Or(cmp.Compare(a.OccurredAt, b.OccurredAt), cmp.Compare(a.ID, b.ID))
-	})
-	if catalogue, err = learnCategories(catalogue, requests); err != nil {
+	slices.SortFunc(m.Rows, func(a, b Row) int { return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.ID, b.ID)) })
+	if catalogue, err = learnt.catalogue(); err != nil {
 		return nil, err
 	}
-	m := &Matrix{Catalogue: catalogue, Names: catalogue.Names(), Rows: make([]Row, len(requests))}
+	m.Catalogue, m.Names = catalogue, catalogue.Names()
 	for _, f := range catalogue.Features() {
 		m.Categorical = append(m.Categorical, f.Categorical)
 	}
-	m.X = make([]float64, len(requests)*len(m.Names))
-	rows := make(map[string]int, len(requests))
-	for i := range requests {
-		m.Rows[i] = Row{ID: requests[i].ID, At: requests[i].OccurredAt}
-		rows[requests[i].ID] = i
-	}
-	around := neighbours{of: make([][]features.Neighbour, len(requests))}
-	if err := m.fill(ctx, h, p, requests, rows, &around, progress); err != nil {
+	m.X = make([]float64, len(m.Rows)*len(m.Names))
+	r := newReplayer(m)
+	report := func(done int64) { progress(Progress{Step: "replay", Done: int(done), Total: expected}) }
+	if err := r.fill(ctx, h, p, report); err != nil {
 		return nil, err
 	}
-	if err := m.link(ctx, h, requests, around.of); err != nil {
+	if done := r.done.Load(); int(done) != expected {
+		return nil, fmt.Errorf("replay: %d of %d parts of vectors are there: history changed in between; run again", done, expected)
+	}
+	if err := r.link(ctx, h); err != nil {
 		return nil, err
 	}
-	for i := range requests {
-		catalogue.FinishVector(m.vector(i), &requests[i])
+	finished := 0
+	err = h.Scan(ctx, []string{vaglio.KindRefundRequested}, p.From, p.Until, func(f vaglio.Fact) error {
+		if row, ok := r.row(&f); ok {
+			catalogue.FinishVector(m.vector(row), &f)
+			finished++
+		}
+		return nil
+	})
+	if err == nil && finished != len(m.Rows) {
+		err = fmt.Errorf("replay: %d of %d requests are there: history changed in between; run again", finished, len(m.Rows))
 	}
-	return m, nil
+	report(int64(expected))
+	return m, err
 }
 
-// fill walks the timelines, one kind of entity a goroutine: each writes columns of its own.
-func (m *Matrix) fill(ctx context.Context, h *history.Store, p Period, requests []vaglio.Fact, rows map[string]int, around *neighbours, progress func(Progress)) error {
-	kinds := m.Catalogue.EntityKinds()
-	expected := 0 // parts of vectors
-	for i := range requests {
-		expected += len(m.Catalogue.Timelines(&requests[i]))
+// replayer fills a matrix. Its visitors work side by side: each part of a vector is columns of its own.
+type replayer struct {
+	matrix *Matrix
+	rows   map[string]int32 // by request id
+	done   atomic.Int64     // parts of vectors
+	around neighbours
+}
+
+func newReplayer(m *Matrix) *replayer {
+	r := &replayer{matrix: m, rows: make(map[string]int32, len(m.Rows))}
+	for i := range m.Rows {
+		r.rows[m.Rows[i].ID] = int32(i)
 	}
-	var done atomic.Int64
+	if m.Catalogue.LinkedKinds() != nil {
+		r.around.of = make([][]features.Neighbour, len(m.Rows))
+		r.around.requests = make(map[int]history.Packed)
+	}
+	return r
+}
+
+// row is a request's place in the matrix.
+func (r *replayer) row(request *vaglio.Fact) (int, bool) {
+	row, ok := r.rows[request.ID]
+	return int(row), ok && r.matrix.Rows[row].At == request.OccurredAt
+}
+
+// fill walks the timelines, two kinds of entity at a time.
+func (r *replayer) fill(ctx context.Context, h *history.Store, p Period, report func(done int64)) error {
+	catalogue := r.matrix.Catalogue
 	var reporting sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	for _, kind := range kinds {
-		events := m.Catalogue.EventKinds(kind)
-		if events != nil {
-			events = append(events, vaglio.KindRefundRequested)
-			slices.Sort(events)
-		}
-		group.Go(func() error {
-			return h.Walk(ctx, kind, slices.Compact(events), func(entity vaglio.Entity, facts []vaglio.Fact) error {
-				n := m.replayTimeline(entity, facts, p, rows, around)
-				if total := done.Add(int64(n)); n > 0 && total/5000 != (total-int64(n))/5000 {
-					reporting.Lock()
-					defer reporting.Unlock()
-					progress(Progress{Step: "replay", Done: int(total), Total: expected})
+	group.SetLimit(2)
+	for _, kind := range catalogue.EntityKinds() {
+		visitors := make([]func(*history.Step) error, runtime.GOMAXPROCS(0))
+		for i := range visitors {
+			visit := r.visitor()
+			visitors[i] = func(step *history.Step) error {
+				if visit(step) {
+					if done := r.done.Add(1); done%5000 == 0 {
+						reporting.Lock()
+						defer reporting.Unlock()
+						report(done)
+					}
 				}
 				return nil
-			})
-		})
+			}
+		}
+		group.Go(func() error { return h.Replay(ctx, kind, catalogue.EventKinds(kind), p.From, p.Until, visitors) })
 	}
-	if err := group.Wait(); err != nil {
-		return fmt.Errorf("replay: %w", err)
-	}
-	if int(done.Load()) != expected {
-		return fmt.Errorf("replay: %d of %d parts of vectors are there: history changed in between; run again", done.Load(), expected)
-	}
-	progress(Progress{Step: "replay", Done: expected, Total: expected})
-	return nil
+	return group.Wait()
 }
 
-// replayTimeline computes one entity's part of the vectors of the period's requests and returns how many. The facts come
-// in the order in which they became known.
-func (m *Matrix) replayTimeline(entity vaglio.Entity, facts []vaglio.Fact, p Period, rows map[string]int, around *neighbours) int {
-	var requests []*vaglio.Fact
-	for i := range facts {
-		if facts[i].Kind == vaglio.KindRefundRequested && p.contains(facts[i].OccurredAt) {
-			requests = append(requests, &facts[i])
+// visitor takes timelines one after another and tells whether a step filled a part of a vector.
+func (r *replayer) visitor() func(*history.Step) bool {
+	m := r.matrix
+	var entity vaglio.Entity
+	var state *features.State
+	lastRow := -1
+	return func(step *history.Step) bool {
+		if step.Entity != entity {
+			entity, state, lastRow = step.Entity, m.Catalogue.NewState(step.Entity.Kind), -1
 		}
-	}
-	if len(requests) == 0 {
-		return 0
-	}
-	slices.SortFunc(requests, func(a, b *vaglio.Fact) int { return cmp.Compare(a.OccurredAt, b.OccurredAt) })
-	state := m.Catalogue.NewState(entity.Kind)
-	next, n := 0, 0
-	for _, r := range requests {
-		for ; next < len(facts) && facts[next].KnownAt <= r.OccurredAt; next++ {
-			state.Add(&facts[next])
+		if !step.Asks {
+			state.Add(&step.Fact)
+			return false
 		}
-		row, ok := rows[r.ID]
-		if !ok || !slices.Contains(m.Catalogue.Timelines(r), entity) {
-			continue
+		row, ok := r.row(&step.Fact)
+		if !ok || row == lastRow || !slices.Contains(m.Catalogue.Timelines(&step.Fact), entity) {
+			return false
 		}
-		m.Catalogue.VectorPart(m.vector(row), r, entity, state)
-		around.add(row, m.Catalogue.NeighboursPart(r, entity, state))
-		n++
+		lastRow = row
+		m.Catalogue.VectorPart(m.vector(row), &step.Fact, entity, state)
+		r.around.add(row, &step.Fact, m.Catalogue.NeighboursPart(&step.Fact, entity, state))
+		return true
 	}
-	return n
 }
 
 // neighbours are those of the requests, for features that look beyond a request's own entities.
 type neighbours struct {
-	mu sync.Mutex
-	of [][]features.Neighbour // by row
+	mu       sync.Mutex
+	of       [][]features.Neighbour // by row
+	requests map[int]history.Packed // the rows that have neighbours
 }
 
-func (n *neighbours) add(row int, part []features.Neighbour) {
+func (n *neighbours) add(row int, request *vaglio.Fact, part []features.Neighbour) {
 	if len(part) == 0 {
 		return
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.of[row] = append(n.of[row], part...)
+	if _, known := n.requests[row]; !known {
+		n.requests[row] = history.Pack(request)
+	}
 }
 
 // link is the second pass, for features that read the timelines of a request's neighbours: each customer's at the moments
 // of the requests around it.
-func (m *Matrix) link(ctx context.Context, h *history.Store, requests []vaglio.Fact, around [][]features.Neighbour) error {
+func (r *replayer) link(ctx context.Context, h *history.Store) error {
+	m, around := r.matrix, &r.around
 	kinds := m.Catalogue.LinkedKinds()
 	if kinds == nil {
 		return nil
 	}
 	rows := map[string][]int{} // by the customer that is their neighbour, in order of time
-	for row := range requests {
-		for _, customer := range m.Catalogue.Linked(around[row]) {
+	for row := range around.of {
+		for _, customer := range m.Catalogue.Linked(around.of[row]) {
 			rows[customer.ID] = append(rows[customer.ID], row)
 		}
 	}
 	err := h.Walk(ctx, vaglio.EntityCustomer, kinds, func(customer vaglio.Entity, facts []vaglio.Fact) error {
 		state, next := m.Catalogue.NewState(vaglio.EntityCustomer), 0
 		for _, row := range rows[customer.ID] {
-			for ; next < len(facts) && facts[next].KnownAt <= requests[row].OccurredAt; next++ {
+			for ; next < len(facts) && facts[next].KnownAt <= m.Rows[row].At; next++ {
 				state.Add(&facts[next])
 			}
-			m.Catalogue.LinkedPart(m.vector(row), &requests[row], around[row], customer, state)
+			request := around.requests[row].Unpack()
+			m.Catalogue.LinkedPart(m.vector(row), &request, around.of[row], customer, state)
 		}
 		return nil
 	})
@@ -235,36 +267,54 @@ func (m *Matrix) link(ctx context.Context, h *history.Store, requests []vaglio.F
 	return nil
 }
 
-func learnCategories(catalogue *features.Catalogue, requests []vaglio.Fact) (*features.Catalogue, error) {
-	learnt := map[int][]string{}
-	for _, feature := range catalogue.OpenCategories() {
-		counts := map[string]int{}
-		for i := range requests {
-			if value := catalogue.CategoryOf(feature, &requests[i]); value != "" {
-				counts[value]++
+// learner counts the values of the categories that a catalogue leaves open.
+type learner struct {
+	of     *features.Catalogue
+	open   []int // features
+	counts []map[string]int
+}
+
+func newLearner(catalogue *features.Catalogue) *learner {
+	l := &learner{of: catalogue, open: catalogue.OpenCategories()}
+	for range l.open {
+		l.counts = append(l.counts, map[string]int{})
+	}
+	return l
+}
+
+func (l *learner) add(request *vaglio.Fact) {
+	for i, feature := range l.open {
+		if value := l.of.CategoryOf(feature, request); value != "" {
+			if _, known := l.counts[i][value]; !known {
+				value = strings.Clone(value)
 			}
+			l.counts[i][value]++
 		}
-		values := make([]string, 0, len(counts))
-		for value := range counts {
-			values = append(values, value)
-		}
-		slices.SortFunc(values, func(a, b string) int { return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b)) })
+	}
+}
+
+// catalogue is the one with all categories set.
+func (l *learner) catalogue() (*features.Catalogue, error) {
+	if len(l.open) == 0 {
+		return l.of, nil
+	}
+	learnt := map[int][]string{}
+	for i, feature := range l.open {
+		counts := l.counts[i]
+		values := slices.SortedFunc(maps.Keys(counts), func(a, b string) int { return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b)) })
 		learnt[feature] = values[:min(len(values), maxLearntCategories)]
 	}
-	if len(learnt) == 0 {
-		return catalogue, nil
-	}
-	return catalogue.WithCategories(learnt)
+	return l.of.WithCategories(learnt)
 }
 
 // label keeps the rows whose label is settled at the cut: of requests old enough to be mature, fraud if the newest label
 // known by then says so, clean otherwise. Younger requests are left out whatever their label: keeping only the labelled
-// ones among them would keep mostly frauds.
+// ones among them would keep mostly frauds. It uses m up: there is room for one matrix.
 func (m *Matrix) label(labels Labels, cut, maturity vaglio.Instant) *Matrix {
 	out := *m
-	out.Rows, out.X = nil, nil
+	out.Rows, out.X = m.Rows[:0], m.X[:0]
 	for i, row := range m.Rows {
-		if row.At+maturity > cut {
+		if !row.settled(cut, maturity) {
 			continue
 		}
 		row.Fraud = labels[row.ID]
