@@ -102,37 +102,52 @@ func (a *aggregate) value(s *scratch, state *State) float64 {
 
 func (a *aggregate) count(s *scratch, state *State) int {
 	n := 0
-	if a.where.mask == 0 && a.where.asks == nil && len(a.pair) == 0 {
-		from, until := a.span(s)
-		for _, kind := range a.kinds {
-			times := state.list(kind).times()
-			n += first(times, until) - first(times, from)
+	for l, w := range a.windows(s, state) {
+		if a.isPlain() {
+			n += w.end - w.begin
+			continue
 		}
-		return n
-	}
-	for range a.events(s, state) {
-		n++
+		for i := w.begin; i < w.end; i++ {
+			if a.passes(s, l, i) {
+				n++
+			}
+		}
 	}
 	return n
 }
 
 // rate is events a day: over the window, or since the first event where the window is all of history.
 func (a *aggregate) rate(s *scratch, state *State) float64 {
-	from, until := a.span(s)
-	n := 0
-	earliest := until
-	for l, i := range a.events(s, state) {
-		n++
-		earliest = min(earliest, l.times()[i])
-	}
+	n := a.count(s, state)
 	if n == 0 {
 		return 0
 	}
+	from, until := a.span(s)
 	if a.window == vaglio.Horizon {
-		from = earliest
+		from, _ = a.edges(s, state)
 	}
 	days := float64(until-from) / float64(vaglio.Day)
 	return float64(n) / days
+}
+
+// edges are the moments of the first and the last event that counts; of none, the first is after the last.
+func (a *aggregate) edges(s *scratch, state *State) (first, last int64) {
+	first, last = math.MaxInt64, math.MinInt64
+	for l, w := range a.windows(s, state) {
+		for i := w.begin; i < w.end; i++ {
+			if a.passes(s, l, i) {
+				first = min(first, l.times()[i])
+				break
+			}
+		}
+		for i := w.end - 1; i >= w.begin; i-- {
+			if a.passes(s, l, i) {
+				last = max(last, l.times()[i])
+				break
+			}
+		}
+	}
+	return first, last
 }
 
 // share is that of the window's events that also satisfy the part, or that lie near the request's time of day.
@@ -161,13 +176,22 @@ func (a *aggregate) inPart(s *scratch, l *list, i int) bool {
 }
 
 func (a *aggregate) distinct(s *scratch, state *State) float64 {
+	a.tally(s, state)
+	return float64(s.seen.n)
+}
+
+// tally counts in s.seen how often each value occurs, and returns how often the most frequent one does.
+func (a *aggregate) tally(s *scratch, state *State) (most int32) {
 	s.seen.reset()
-	for l, i := range a.events(s, state) {
-		if v := uint64(l.values(a.column)[i]); v != 0 {
-			s.seen.add(v, 1)
+	for l, w := range a.windows(s, state) {
+		values := l.values(a.column)
+		for i := w.begin; i < w.end; i++ {
+			if v := uint64(values[i]); v != 0 && a.passes(s, l, i) {
+				most = max(most, s.seen.add(v, 1))
+			}
 		}
 	}
-	return float64(s.seen.n)
+	return most
 }
 
 func (a *aggregate) same(s *scratch, state *State) float64 {
@@ -186,22 +210,24 @@ func (a *aggregate) same(s *scratch, state *State) float64 {
 func (a *aggregate) compared(s *scratch, state *State) row {
 	var most int32
 	if a.which == usual {
-		s.seen.reset()
-		for l, i := range a.events(s, state) {
-			if v := uint64(l.values(a.column)[i]); v != 0 {
-				most = max(most, s.seen.add(v, 1))
-			}
-		}
+		most = a.tally(s, state)
 	}
 	var chosen row
-	for l, i := range a.events(s, state) {
-		v := uint64(l.values(a.column)[i])
-		if v == 0 || a.which == usual && s.seen.count(v) < most {
-			continue
+	for l, w := range a.windows(s, state) {
+		values := l.values(a.column)
+		step, i := -1, w.end-1 // the first that fits is the list's best
+		if a.which == earliest {
+			step, i = 1, w.begin
 		}
-		candidate := row{l, i}
-		if chosen.list == nil || (candidate.compare(chosen) < 0) == (a.which == earliest) {
-			chosen = candidate
+		for ; i >= w.begin && i < w.end; i += step {
+			v := uint64(values[i])
+			if v == 0 || a.which == usual && s.seen.count(v) < most || !a.passes(s, l, i) {
+				continue
+			}
+			if candidate := (row{l, i}); chosen.list == nil || (candidate.compare(chosen) < 0) == (a.which == earliest) {
+				chosen = candidate
+			}
+			break
 		}
 	}
 	return chosen
@@ -217,11 +243,7 @@ func (r row) compare(other row) int {
 }
 
 func (a *aggregate) since(s *scratch, state *State) float64 {
-	first, last := int64(math.MaxInt64), int64(math.MinInt64)
-	for l, i := range a.events(s, state) {
-		at := l.times()[i]
-		first, last = min(first, at), max(last, at)
-	}
+	first, last := a.edges(s, state)
 	if first > last {
 		return math.NaN()
 	}
@@ -239,19 +261,22 @@ func (a *aggregate) moments(s *scratch, state *State) float64 {
 	var total sum128
 	var q squares
 	low, high := int64(math.MaxInt64), int64(math.MinInt64)
-	for l, i := range a.events(s, state) {
-		v := l.values(a.column)[i]
-		switch {
-		case v == absent:
-			continue
-		case v == unknown, a.currency >= 0 && uint64(l.values(a.currency)[i]) != s.strings[currencyPath]:
-			return math.NaN()
-		}
-		n++
-		total.add(v)
-		low, high = min(low, v), max(high, v)
-		if a.function == stddev {
-			q.add(v)
+	for l, w := range a.windows(s, state) {
+		values := l.values(a.column)
+		for i := w.begin; i < w.end; i++ {
+			v := values[i]
+			switch {
+			case v == absent || !a.passes(s, l, i):
+				continue
+			case v == unknown, a.currency >= 0 && uint64(l.values(a.currency)[i]) != s.strings[currencyPath]:
+				return math.NaN()
+			}
+			n++
+			total.add(v)
+			low, high = min(low, v), max(high, v)
+			if a.function == stddev {
+				q.add(v)
+			}
 		}
 	}
 	switch {
@@ -279,20 +304,40 @@ func (a *aggregate) span(s *scratch) (from, until int64) {
 	return int64(max(t-a.offset-a.window, t-vaglio.Horizon)), int64(t - a.offset)
 }
 
-// events walks the window's events that pass the feature's filters, kind by kind, in order of time.
-func (a *aggregate) events(s *scratch, state *State) func(func(*list, int) bool) {
-	return func(yield func(*list, int) bool) {
+// window is a range of places in a list.
+type window struct{ begin, end int }
+
+// windows walks the lists that have events in the window, in no order.
+func (a *aggregate) windows(s *scratch, state *State) func(func(*list, window) bool) {
+	return func(yield func(*list, window) bool) {
 		from, until := a.span(s)
 		for _, kind := range a.kinds {
 			l := state.list(kind)
 			times := l.times()
-			for i, end := first(times, from), first(times, until); i < end; i++ {
+			w := window{first(times, from), first(times, until)}
+			if w.begin < w.end && !yield(l, w) {
+				return
+			}
+		}
+	}
+}
+
+// events walks the window's events that pass the feature's filters, kind by kind, in order of time.
+func (a *aggregate) events(s *scratch, state *State) func(func(*list, int) bool) {
+	return func(yield func(*list, int) bool) {
+		for l, w := range a.windows(s, state) {
+			for i := w.begin; i < w.end; i++ {
 				if a.passes(s, l, i) && !yield(l, i) {
 					return
 				}
 			}
 		}
 	}
+}
+
+// isPlain tells that every event of the window counts.
+func (a *aggregate) isPlain() bool {
+	return a.where.mask == 0 && a.where.asks == nil && len(a.pair) == 0
 }
 
 func (a *aggregate) passes(s *scratch, l *list, i int) bool {

@@ -86,24 +86,83 @@ func Parse(source []byte) (*Catalogue, error) {
 	if len(source) > maxCatalogueBytes {
 		return nil, fmt.Errorf("a catalogue is at most %d bytes", maxCatalogueBytes)
 	}
-	file, err := parser.ParseBytes(source, 0)
+	doc, body, err := read(source)
 	if err != nil {
-		return nil, errors.New(yaml.FormatError(err, false, false))
-	}
-	var doc document
-	if err := yaml.NewDecoder(bytes.NewReader(source), yaml.Strict()).Decode(&doc); err != nil {
-		return nil, errors.New(yaml.FormatError(err, false, false))
-	}
-	if len(file.Docs) != 1 {
-		return nil, fmt.Errorf("a catalogue is one YAML document, not %d", len(file.Docs))
+		return nil, err
 	}
 	if n := len(doc.Features); n == 0 || n > maxFeatures {
 		return nil, fmt.Errorf("a catalogue has 1 to %d features, not %d", maxFeatures, n)
 	}
-	for i, line := range featureLines(file.Docs[0].Body) {
+	for i, line := range featureLines(body) {
 		doc.Features[i].line = line
 	}
 	return compile(doc)
+}
+
+// read decodes one strict YAML document. Anchors and tags are refused: an alias can make a small file a huge one, and the
+// decoder panics on some tags.
+func read(source []byte) (doc document, body ast.Node, err error) {
+	defer func() {
+		if reason := recover(); reason != nil { // of the YAML library, on what is hardly YAML
+			err = fmt.Errorf("a catalogue is plain YAML: %v", reason)
+		}
+	}()
+	if line := tooDeep(source); line > 0 {
+		return doc, nil, fmt.Errorf("line %d: a catalogue is not nested that deep", line)
+	}
+	file, err := parser.ParseBytes(source, 0)
+	if err != nil {
+		return doc, nil, errors.New(yaml.FormatError(err, false, false))
+	}
+	if len(file.Docs) != 1 || file.Docs[0].Body == nil {
+		return doc, nil, fmt.Errorf("a catalogue is one YAML document, not %d", len(file.Docs))
+	}
+	body = file.Docs[0].Body
+	var refused fancy
+	if ast.Walk(&refused, body); refused.line > 0 {
+		return doc, nil, fmt.Errorf("line %d: a catalogue has no anchors, aliases and tags", refused.line)
+	}
+	if err := yaml.NewDecoder(bytes.NewReader(source), yaml.Strict()).Decode(&doc); err != nil {
+		return doc, nil, errors.New(yaml.FormatError(err, false, false))
+	}
+	return doc, body, nil
+}
+
+// tooDeep is the line where brackets or items are nested so deep that the parser would take minutes over it, 0 for none.
+func tooDeep(source []byte) int {
+	const limit = 64
+	line, open := 0, 0
+	for text := range bytes.Lines(source) {
+		line++
+		items := text[:len(text)-len(bytes.TrimLeft(text, "-? "))]
+		if bytes.Count(items, []byte("-"))+bytes.Count(items, []byte("?")) > limit {
+			return line
+		}
+		for _, c := range text {
+			switch c {
+			case '[', '{':
+				open++
+			case ']', '}':
+				open = max(0, open-1)
+			}
+			if open > limit {
+				return line
+			}
+		}
+	}
+	return 0
+}
+
+// fancy is the line of the last node that makes more than plain YAML, 0 for none.
+type fancy struct{ line int }
+
+// Visit implements ast.Visitor.
+func (f *fancy) Visit(node ast.Node) ast.Visitor {
+	switch node.(type) {
+	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
+		f.line = node.GetToken().Position.Line
+	}
+	return f
 }
 
 func featureLines(body ast.Node) []int {

@@ -16,7 +16,8 @@ func (s *spec) describe() string {
 		path := strings.Split(strings.TrimPrefix(s.Categorical, "request."), ".")
 		return "the request's " + plain(path[len(path)-1])
 	}
-	events := strings.Join(s.Events, " or ") + " events"
+	kinds := anyOf(s.Events)
+	events := kinds + " events"
 	of := plain(strings.TrimPrefix(string(s.Of), "attributes."))
 	subject := map[function]string{
 		count:      "number of " + events,
@@ -29,10 +30,10 @@ func (s *spec) describe() string {
 		distinct:   "number of different values of " + of + " in " + events,
 		share:      "share with " + s.Part + " among " + events,
 		same:       fmt.Sprintf("whether the request's %s is the %s one in %s", of, s.Which, events),
-		habit:      fmt.Sprintf("share within %s of the request's time of day (UTC) among %s", s.Within, events),
-		sinceFirst: "hours since the first of " + events,
-		sinceLast:  "hours since the last of " + events,
-		linked:     "number of other customers who share " + plain(strings.Join(s.Of.list(), " or ")) + " and have " + events,
+		habit:      fmt.Sprintf("share within %s of the request's time of day (UTC) among %s", span(s.Within), events),
+		sinceFirst: "hours since the first " + kinds + " event",
+		sinceLast:  "hours since the last " + kinds + " event",
+		linked:     "number of other customers who share a " + plain(anyOf(s.Of.list())) + " and have " + events,
 	}[functions[s.Aggregate]]
 	entity, second, isPair := strings.Cut(s.Entity, "+")
 	switch {
@@ -57,10 +58,22 @@ func (s *spec) describe() string {
 	return subject
 }
 
+// anyOf is "a, b or c".
+func anyOf(names []string) string {
+	if len(names) < 2 {
+		return strings.Join(names, "")
+	}
+	most := len(names) - 1
+	return strings.Join(names[:most], ", ") + " or " + names[most]
+}
+
 func plain(name string) string { return strings.ReplaceAll(name, "_", " ") }
 
 // span spells a window out: 7d is "7 days".
 func span(window string) string {
+	if window == "" {
+		return ""
+	}
 	units := map[byte]string{'m': "minute", 'h': "hour", 'd': "day", 'w': "week"}
 	n, unit := window[:len(window)-1], units[window[len(window)-1]]
 	if n != "1" {

@@ -4,9 +4,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
-
-	"pgregory.net/rapid"
 
 	"vaglio"
 	"vaglio/features"
@@ -113,6 +112,23 @@ func TestAggregatesOfACustomersPayments(t *testing.T) {
 	check("aggregate: sum, of: attributes.weight, where: attributes.weight != 'x'", 0.3)
 	check("aggregate: sum, of: attributes.weight", nan) // one weight is no number: the sum is unknown
 	check("aggregate: count, where: number(attributes.weight) > 0.15", 1)
+	check("aggregate: share, part: attributes.channel == 'app'", 0.5)
+	check("aggregate: share, part: amount < request.amount, window: 6h", 0.5)
+	check("aggregate: share, part: attributes.channel == 'app', window: 1h, offset: 30d", nan)
+	check("aggregate: share, part: missing(attributes.channel)", 0)
+	check("aggregate: rate, window: 7d", 3.0/7)
+	check("aggregate: rate", 0.4) // four in the ten days since the first
+	check("aggregate: rate, window: 1h, offset: 30d", 0)
+	check("aggregate: same, of: device, which: usual", 1)
+	check("aggregate: same, of: device, which: first", 0)
+	check("aggregate: same, of: device, which: last", 1)                // the newest one that names a device
+	check("aggregate: same, of: attributes.channel, which: usual", 0)   // two each: the newest is web
+	check("aggregate: same, of: attributes.channel, which: last", 0)    // web
+	check("aggregate: same, of: attributes.nowhere, which: usual", nan) // the request has none
+	check("aggregate: same, of: device, which: last, window: 1h", nan)  // no event has one
+	check("aggregate: habit, within: 1h", 0.75)
+	check("aggregate: habit, within: 6h", 1) // its ends are inside
+	check("aggregate: habit, within: 359m, window: 1d", 0.5)
 	check("aggregate: mean, of: amount, window: 1h, offset: 30d", nan)
 	check("aggregate: sum, of: amount, window: 1h, offset: 30d", 0)
 }
@@ -213,6 +229,29 @@ func TestCatalogueErrorsNameLineFeatureAndReason(t *testing.T) {
 	check("  - {name: x, entity: customer, events: [payment], aggregate: count, window: 500d}", `line 3: feature "x": window: 500d is beyond the horizon of 400 days`)
 	check("  - {name: x, entity: customer, events: [payment], aggregate: median}", `line 3: feature "x": there is no aggregate "median": there are count, distinct, habit, linked, max, mean, min, rate, same, share, since_first, since_last, stddev, sum`)
 	check("  - {name: x, entity: customer, aggregate: count}", `line 3: feature "x": events lists the kinds of events to aggregate`)
+	check("  - &x {name: x, expr: '1'}\n  - *x", `line 4: a catalogue has no anchors, aliases and tags`)
+	check(strings.Repeat("[", 100_000), `line 3: a catalogue is not nested that deep`)
+	check(strings.Repeat("- ", 100_000), `line 3: a catalogue is not nested that deep`)
+	check("  - {name: x, entity: customer, events: [payment], aggregate: count, window: 5}", `line 3: feature "x": window: want a positive whole number of m, h, d or w, or all, not "5"`)
+	check("  - {name: x, entity: customer, events: [payment], aggregate: share}", `line 3: feature "x": share wants part: a condition`)
+	check("  - {name: x, entity: customer, events: [payment], aggregate: share, part: nope == 1}", `line 3: feature "x": part: "nope == 1": an event has no number "nope"; number(attributes.nope) reads an attribute`)
+	check("  - {name: x, entity: customer, events: [payment], aggregate: count, part: amount > 1}", `line 3: feature "x": count takes no part`)
+	check("  - {name: x, entity: customer, events: [payment], aggregate: same, of: device}", `line 3: feature "x": same wants which: usual, last or first`)
+	check("  - {name: x, entity: customer, events: [payment], aggregate: same, of: device, which: odd}", `line 3: feature "x": which: want usual, last or first, not "odd"`)
+	check("  - {name: x, entity: customer, events: [payment], aggregate: same, which: last}", `line 3: feature "x": same is of a kind of entity (of: device) or an attribute (of: attributes.NAME)`)
+	check("  - {name: x, entity: customer, events: [payment], aggregate: habit}", `line 3: feature "x": habit wants within: a span such as 2h`)
+	check("  - {name: x, entity: customer, events: [payment], aggregate: habit, within: 12h}", `line 3: feature "x": within: 12h on either side is the whole day`)
+	check("  - {name: x, entity: customer, events: [payment], aggregate: habit, within: 0h}", `line 3: feature "x": within: want a positive whole number of m, h, d or w, or all, not "0h"`)
+	check("  - {name: x, entity: customer, events: [payment], aggregate: rate, of: amount}", `line 3: feature "x": rate takes no of`)
+	check("  - {name: x, entity: customer, events: [payment], aggregate: sum, of: [amount, device]}", `line 3: feature "x": sum takes no list in of`)
+	check("  - {name: x, entity: customer, events: [fraud_confirmed], aggregate: linked}", `line 3: feature "x": linked wants of: the kinds of identifiers that link customers ([device, instrument])`)
+	check("  - {name: x, entity: device, events: [fraud_confirmed], aggregate: linked, of: ip}", `line 3: feature "x": linked is of the entity customer, not "device"`)
+	check("  - {name: x, entity: customer+ip, events: [fraud_confirmed], aggregate: linked, of: ip}", `line 3: feature "x": linked is of the entity customer, not "customer+ip"`)
+	check("  - {name: x, entity: customer, events: [fraud_confirmed], aggregate: linked, of: [device, customer]}", `line 3: feature "x": "customer" is not a kind of identifier that links customers`)
+	check("  - {name: x, entity: customer, events: [fraud_confirmed], aggregate: linked, of: [device, device]}", `line 3: feature "x": the identifier device is given twice`)
+	check("  - {name: x, entity: customer, events: [fraud_confirmed], aggregate: linked, of: payout_instrument}", `line 3: feature "x": a payout_instrument links as an instrument: write instrument`)
+	check("  - {name: x, expr: '1', part: amount > 1}", `line 3: feature "x": entity, events, of, window, offset, where, part, which and within belong to an aggregate`)
+	check("  - {name: x, expr: y}\n  - {name: y, expr: z}\n  - {name: z, expr: x / 0}", `line 3: feature "x": the expression reads itself, through other features or directly`)
 	check("  - {name: x, expr: '1'}\n  - {name: x, expr: '2'}", `line 4: feature "x": the name is taken`)
 	check("  - {name: x}", `line 3: feature "x": want exactly one of aggregate, expr and categorical`)
 	check("  - {name: x, expr: request.nope}", `line 3: feature "x": "request.nope": request.nope is not a number`)
@@ -237,66 +276,12 @@ func TestTheDefaultCatalogueSurvivesItsOwnYAML(t *testing.T) {
 	}
 }
 
-// genFacts draws a history over few entities, so that they meet, with late observations and equal times.
-func genFacts(t *rapid.T) []vaglio.Fact {
-	pick := func(prefix string, n int) string { return fmt.Sprint(prefix, rapid.IntRange(1, n).Draw(t, prefix)) }
-	kinds := []string{"payment", "refund_requested", "refund_paid", "login", "spend", "credentials_changed", "delivered"}
-	facts := make([]vaglio.Fact, rapid.IntRange(0, 60).Draw(t, "n"))
-	for i := range facts {
-		at := (t0 - vaglio.Instant(rapid.Int64Range(-int64(2*vaglio.Hour), int64(90*vaglio.Day)).Draw(t, "ago"))) / 1000 * 1000
-		f := fact(fmt.Sprint("e", i), rapid.SampledFrom(kinds).Draw(t, "kind"), at, rapid.Int64Range(0, 500).Draw(t, "amount"),
-			"customer", pick("c", 2), "device", pick("d", 2), "instrument", pick("i", 2), "payment", pick("p", 3), "payout_instrument", pick("i", 2))
-		f.ObservedAt += rapid.SampledFrom([]vaglio.Instant{0, 0, 1, vaglio.Hour, 9 * vaglio.Day}).Draw(t, "late")
-		f.KnownAt = f.Event.KnownAt()
-		facts[i] = f
-	}
-	return facts
-}
-
 func visible(facts []vaglio.Fact, at vaglio.Instant) []vaglio.Fact {
 	return slices.DeleteFunc(slices.Clone(facts), func(f vaglio.Fact) bool { return f.KnownAt > at })
 }
 
 func sameBits(a, b []float64) bool {
 	return slices.EqualFunc(a, b, func(x, y float64) bool { return math.Float64bits(x) == math.Float64bits(y) })
-}
-
-func TestVectorsDoNotDependOnTheOrderOfArrival(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		facts := visible(genFacts(t), t0)
-		request := fact("r", "refund_requested", t0, 250, "customer", "c1", "device", "d1", "instrument", "i1", "payment", "p1")
-		want := newTimelines(features.Default()).add(facts...).vector(request)
-		shuffled := rapid.Permutation(facts).Draw(t, "order")
-		repeated := append(shuffled, shuffled...)
-		if got := newTimelines(features.Default()).add(repeated...).vector(request); !sameBits(got, want) {
-			t.Fatalf("got %v, want %v", got, want)
-		}
-	})
-}
-
-func TestAReplayEntityByEntityEqualsTheLiveVector(t *testing.T) {
-	c := features.Default()
-	rapid.Check(t, func(t *rapid.T) {
-		facts := genFacts(t)
-		request := fact("r", "refund_requested", t0, 250, "customer", "c1", "device", "d2", "instrument", "i1", "payment", "p1", "payout_instrument", "i2")
-		live := newTimelines(c).add(visible(facts, t0)...).vector(request)
-
-		slices.SortFunc(facts, func(a, b vaglio.Fact) int { return int(a.KnownAt - b.KnownAt) })
-		replayed := make([]float64, len(live))
-		for _, entity := range c.Timelines(&request) {
-			state := c.NewState(entity.Kind)
-			for i := range facts {
-				if facts[i].KnownAt <= t0 && slices.Contains(facts[i].Timelines(), entity) {
-					state.Add(&facts[i])
-				}
-			}
-			c.VectorPart(replayed, &request, entity, state)
-		}
-		c.FinishVector(replayed, &request)
-		if !sameBits(replayed, live) {
-			t.Fatalf("replayed %v, live %v", replayed, live)
-		}
-	})
 }
 
 func TestOnlyTheNewestEventsOfAKindCount(t *testing.T) {
@@ -334,18 +319,44 @@ func TestEvidenceNamesTheEventsBehindAFeature(t *testing.T) {
 	check(1, "b")
 }
 
-func BenchmarkVector(b *testing.B) {
-	c := features.Default()
-	tl := newTimelines(c)
-	for i := range 200 {
-		kind := []string{"payment", "login", "spend", "refund_requested"}[i%4]
-		tl.add(fact(fmt.Sprint("e", i), kind, t0-vaglio.Instant(i)*13*vaglio.Hour, 100,
-			"customer", "c", "device", "d", "instrument", "i", "payment", fmt.Sprint("p", i/4), ".reason", "other"))
+func TestAFeatureWithoutADescriptionDescribesItself(t *testing.T) {
+	check := func(row, want string) {
+		t.Helper()
+		if got := parse(t, "  - {name: a, expr: '1'}\n  - {name: x, "+row+"}\n").Features()[1].Description; got != want {
+			t.Errorf("%s: %q, want %q", row, got, want)
+		}
 	}
-	request := fact("r", "refund_requested", t0, 250, "customer", "c", "device", "d", "instrument", "i", "payment", "p1", ".reason", "other")
-	dst := make([]float64, len(c.Features()))
-	b.ReportAllocs()
-	for b.Loop() {
-		c.Vector(dst, &request, tl.state)
+	check("entity: customer, events: [refund_requested], aggregate: count, window: 7d", "number of refund_requested events of the customer in 7 days")
+	check("entity: customer, events: [a, b, c], aggregate: since_last, window: all", "hours since the last a, b or c event of the customer")
+	check("entity: customer+payout_instrument, events: [payment], aggregate: sum, of: amount, window: 1d, offset: 1w", "sum of the amount of payment events of the customer with this payout instrument in 1 day, up to 1 week ago")
+	check("entity: device, events: [login], aggregate: distinct, of: customer, where: attributes.channel == 'app'", "number of different values of customer in login events of the device where attributes.channel == 'app'")
+	check("entity: customer, events: [login], aggregate: same, of: attributes.country, which: usual", "whether the request's country is the usual one in login events of the customer")
+	check("entity: customer, events: [payment], aggregate: habit, within: 2h, window: 90d", "share within 2 hours of the request's time of day (UTC) among payment events of the customer in 90 days")
+	check("entity: customer, events: [fraud_confirmed], aggregate: linked, of: [device, address], window: 365d", "number of other customers who share a device or address and have fraud_confirmed events in 365 days, net of fraud_cleared")
+	check("expr: a + 1", "a + 1")
+	check("categorical: request.attributes.payee_verification", "the request's payee verification")
+	check("expr: a + 1, description: mine", "mine")
+}
+
+func TestEvidenceIsWhatMakesTheValue(t *testing.T) {
+	check := func(row string, want ...string) {
+		t.Helper()
+		c := parse(t, "  - {name: x, entity: customer, events: [payment], "+row+"}\n")
+		tl := newTimelines(c).add(
+			fact("a", "payment", t0-30*vaglio.Hour, 1, "customer", "c", "device", "d1", ".channel", "app"),
+			fact("b", "payment", t0-24*vaglio.Hour, 1, "customer", "c", "device", "d2"),
+			fact("c", "payment", t0-12*vaglio.Hour, 1, "customer", "c", "device", "d1"))
+		request := fact("r", "refund_requested", t0, 1, "customer", "c", "device", "d2")
+		if got := c.Evidence(0, &request, tl.state, 5); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", row, got, want)
+		}
 	}
+	check("aggregate: rate", "c", "b", "a")
+	check("aggregate: share, part: attributes.channel == 'app'", "a")
+	check("aggregate: habit, within: 1h", "b")
+	check("aggregate: same, of: device, which: usual", "c", "a")
+	check("aggregate: same, of: device, which: last", "c")
+	check("aggregate: same, of: device, which: first", "a")
+	check("aggregate: same, of: device, which: first, window: 1h")
+	check("aggregate: since_first", "a")
 }

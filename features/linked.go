@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unique"
 
 	"vaglio"
 )
@@ -178,7 +179,7 @@ func (c *Catalogue) neighboursVia(all []Neighbour, request *vaglio.Fact, identif
 	if state == nil || own == "" {
 		return all
 	}
-	before, t := len(all), int64(request.OccurredAt)
+	before, t, me := len(all), int64(request.OccurredAt), unique.Make(own)
 	for i := range state.lists {
 		l, start := &state.lists[i], len(all)
 		times := l.times()
@@ -187,8 +188,12 @@ func (c *Catalogue) neighboursVia(all []Neighbour, request *vaglio.Fact, identif
 			if len(all)-start >= maxNeighbours && seen < all[start+maxNeighbours-1].SeenAt {
 				break
 			}
-			customer := l.customers[l.head+j].Value()
-			if customer == "" || customer == own || slices.ContainsFunc(all[start:], func(n Neighbour) bool { return n.Customer == customer }) {
+			who := l.customers[l.head+j]
+			if who == me || who == nobody {
+				continue
+			}
+			customer := who.Value()
+			if slices.ContainsFunc(all[start:], func(n Neighbour) bool { return n.Customer == customer }) {
 				continue
 			}
 			all = append(all, Neighbour{customer, identifier.Kind, seen})

@@ -425,6 +425,18 @@ func genRequest(t *rapid.T) vaglio.Fact {
 	return request
 }
 
+func genCatalogue(t *rapid.T) *features.Catalogue {
+	text := "name: random\nfeatures:\n"
+	for i, d := range rapid.SliceOfN(rapid.Custom(genDefinition), 1, 12).Draw(t, "definitions") {
+		text += d.row(fmt.Sprint("f", i))
+	}
+	c, err := features.Parse([]byte(text))
+	if err != nil {
+		t.Fatalf("%s%v", text, err)
+	}
+	return c
+}
+
 func TestRandomCataloguesAgreeWithTheirPlainDefinition(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		definitions := rapid.SliceOfN(rapid.Custom(genDefinition), 10, 40).Draw(t, "definitions")
