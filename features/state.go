@@ -307,6 +307,9 @@ func (l *list) dropOldest() (id string) {
 // events come in order, forwards or backwards.
 func (l *list) open(place int) {
 	front := 2*place < l.n
+	if !front && l.head+l.n == l.capacity && l.head > l.n/4 && !l.shared {
+		l.slide() // a full list: old events leave in front, new ones come behind
+	}
 	room := l.head+l.n < l.capacity
 	if front {
 		room = l.head > 0
@@ -338,6 +341,17 @@ func shift[T any](s []T, to, from, n int) {
 	if s != nil {
 		copy(s[to:to+n], s[from:from+n])
 	}
+}
+
+// slide moves the events to the front of their memory.
+func (l *list) slide() {
+	for slot := range l.kind.width {
+		copy(l.slab[slot*l.capacity:], l.column(slot))
+	}
+	shift(l.ids, 0, l.head, l.n)
+	shift(l.customers, 0, l.head, l.n)
+	clear(l.ids[l.n:])
+	l.head = 0
 }
 
 // relocate moves the events to new memory, with a gap at a place and most of the room on the side that asks for it. The
