@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/go-json-experiment/json"
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
@@ -186,7 +187,10 @@ func featureLines(body ast.Node) []int {
 }
 
 // YAML is the catalogue as text that [Parse] reads back to the same catalogue.
-func (c *Catalogue) YAML() ([]byte, error) { return yaml.Marshal(c.source) }
+func (c *Catalogue) YAML() ([]byte, error) {
+	// Quoted as JSON: a category may be spelt like anything, such as `.nan` or `? e`.
+	return yaml.MarshalWithOptions(c.source, yaml.CustomMarshaler(func(s string) ([]byte, error) { return json.Marshal(s) }))
+}
 
 // OpenCategories lists the categorical features that have no list of categories yet: training fills them in.
 func (c *Catalogue) OpenCategories() []int {

@@ -44,7 +44,7 @@ func Evaluate(ctx context.Context, h *history.Store, b *models.Bundle, p Period,
 	}
 	o := Options{History: h, Catalogue: b.Catalogue(), Maturity: maturity, Progress: progress}
 	o.fill()
-	matrix, err := o.labelled(ctx, p, cut)
+	matrix, err := o.labelled(ctx, p, cut, &learner{of: o.Catalogue})
 	if err != nil {
 		return Evaluation{}, err
 	}

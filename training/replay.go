@@ -92,8 +92,12 @@ const maxLearntCategories = 64
 // the period's requests, the most frequent first. In memory are the matrix, about 150 bytes more a request, and, with
 // linked features, the requests that have neighbours.
 func Replay(ctx context.Context, h *history.Store, catalogue *features.Catalogue, p Period, progress func(Progress)) (*Matrix, error) {
+	return replay(ctx, h, catalogue, newLearner(catalogue), p, progress)
+}
+
+// replay learns the categories that learnt asks for: none of a catalogue that a model was trained with.
+func replay(ctx context.Context, h *history.Store, catalogue *features.Catalogue, learnt *learner, p Period, progress func(Progress)) (*Matrix, error) {
 	m := &Matrix{}
-	learnt := newLearner(catalogue)
 	expected := 0 // parts of vectors
 	err := h.Scan(ctx, []string{vaglio.KindRefundRequested}, p.From, p.Until, func(f vaglio.Fact) error {
 		// Clones: else each would keep the whole event.

@@ -95,12 +95,12 @@ func Train(ctx context.Context, o Options) (*models.Bundle, Evaluation, error) {
 		return nil, Evaluation{}, fmt.Errorf("write the bundle: %s exists already", o.Dir)
 	}
 	// The training side may know only what was known at its cut; the test is judged by all that is known today.
-	train, err := o.labelled(ctx, o.Train, o.LabelsUntil)
+	train, err := o.labelled(ctx, o.Train, o.LabelsUntil, newLearner(o.Catalogue))
 	if err != nil {
 		return nil, Evaluation{}, fmt.Errorf("training period: %w", err)
 	}
 	o.Catalogue = train.Catalogue // with the categories of the training period
-	test, err := o.labelled(ctx, o.Test, vaglio.InstantOf(o.Now()))
+	test, err := o.labelled(ctx, o.Test, vaglio.InstantOf(o.Now()), &learner{of: o.Catalogue})
 	if err == nil {
 		err = test.bothClasses()
 	}
@@ -160,12 +160,12 @@ func Train(ctx context.Context, o Options) (*models.Bundle, Evaluation, error) {
 }
 
 // labelled replays a period and keeps the requests whose label is settled by what was known at the cut.
-func (o *Options) labelled(ctx context.Context, p Period, cut vaglio.Instant) (*Matrix, error) {
+func (o *Options) labelled(ctx context.Context, p Period, cut vaglio.Instant, learnt *learner) (*Matrix, error) {
 	labels, err := ReadLabels(ctx, o.History, p.From, cut)
 	if err != nil {
 		return nil, err
 	}
-	matrix, err := Replay(ctx, o.History, o.Catalogue, p, o.Progress)
+	matrix, err := replay(ctx, o.History, o.Catalogue, learnt, p, o.Progress)
 	if err != nil {
 		return nil, err
 	}

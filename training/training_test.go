@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -276,5 +277,90 @@ func TestACancelledTrainingLeavesNoBundle(t *testing.T) {
 		if err != nil || len(left) != 0 {
 			t.Errorf("cancelled in step %s, it left %v, %v", step, left, err)
 		}
+	}
+}
+
+func TestAnEvaluationSaysItsPeriod(t *testing.T) {
+	_, e, err := training.Train(t.Context(), options(t, newHistory(t, planted(true)...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.From != testPeriod.From || e.Until != testPeriod.Until {
+		t.Errorf("evaluated on [%v, %v), want the test period", e.From, e.Until)
+	}
+}
+
+func TestACategoryThatOnlyTheTestPeriodHasIsNotLearnt(t *testing.T) {
+	events := planted(true)
+	for i := range events {
+		if events[i].Kind == vaglio.KindRefundRequested {
+			events[i].Attributes = nil
+			if events[i].OccurredAt >= testPeriod.From {
+				events[i].Attributes = vaglio.FieldsOf("channel", "phone")
+			}
+		}
+	}
+	bundle, _, err := training.Train(t.Context(), options(t, newHistory(t, events...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := bundle.Catalogue().Features()[2].Categories; len(got) != 0 {
+		t.Errorf("categories %v, which only the test period has", got)
+	}
+}
+
+func TestCategoriesOfAnySpellingComeBackFromTheBundle(t *testing.T) {
+	want := []string{"a[1", "b{", "c, d", ".nan", ".inf", "? e", "f: g", "null", "1.0", "- h", "'", `"`}
+	events := planted(true)
+	n := 0
+	for i := range events {
+		if events[i].Kind == vaglio.KindRefundRequested {
+			events[i].Attributes = vaglio.FieldsOf("channel", want[n%len(want)])
+			n++
+		}
+	}
+	bundle, _, err := training.Train(t.Context(), options(t, newHistory(t, events...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := slices.Sorted(slices.Values(bundle.Catalogue().Features()[2].Categories))
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("categories %q, want %q", got, want)
+	}
+}
+
+func TestWhatCantBeWrittenOrEvaluatedIsSaidBeforeTraining(t *testing.T) {
+	refused := func(name string, change func(*training.Options), events []vaglio.Event) {
+		t.Run(name, func(t *testing.T) {
+			o := options(t, newHistory(t, events...))
+			rounds := 0
+			o.Progress = func(p training.Progress) {
+				if p.Step == "train" {
+					rounds++
+				}
+			}
+			change(&o)
+			if _, _, err := training.Train(t.Context(), o); err == nil || rounds > 0 {
+				t.Errorf("after %d rounds of training: %v", rounds, err)
+			}
+		})
+	}
+	refused("version", func(o *training.Options) { o.Version = "My Model!" }, planted(true))
+	refused("dir", func(o *training.Options) { o.Dir = "" }, planted(true))
+	var oneClass []vaglio.Event
+	for _, e := range planted(true) {
+		if e.Kind != vaglio.KindFraudConfirmed || e.OccurredAt < testPeriod.From {
+			oneClass = append(oneClass, e)
+		}
+	}
+	refused("test", func(o *training.Options) {}, oneClass)
+}
+
+func TestAnySeedWorks(t *testing.T) {
+	o := options(t, newHistory(t, planted(true)...))
+	o.Seed = 1<<64 - 1
+	if _, _, err := training.Train(t.Context(), o); err != nil {
+		t.Error(err)
 	}
 }
