@@ -1,0 +1,38 @@
+package features_test
+
+import (
+	"slices"
+	"testing"
+
+	"vaglio"
+	"vaglio/features"
+)
+
+func TestEvidenceOfAnAbsentPairIsNothing(t *testing.T) {
+	c := features.Default()
+	tl := newTimelines(c).add(fact("without a device", "login", t0-vaglio.Hour, 0, "customer", "c"))
+	request := fact("r", "refund_requested", t0, 100, "customer", "c")
+	feature := slices.Index(c.Names(), "customer_device_age")
+	if got := c.Evidence(feature, &request, tl.state, 5); len(got) != 0 {
+		t.Errorf("the age of no device rests on %v", got)
+	}
+}
+
+func TestACopyWithOneMoreFactLeavesTheStateAlone(t *testing.T) {
+	c := features.Default()
+	tl := newTimelines(c)
+	for i := range 20 {
+		tl.add(fact(string(rune('a'+i)), "payment", t0-vaglio.Instant(i+1)*vaglio.Hour, 100, "customer", "c"))
+	}
+	state := tl.state(vaglio.Entity{Kind: "customer", ID: "c"}).Snapshot()
+	before, hash := state.Used(t0)
+	more := fact("more", "payment", t0-30*vaglio.Minute, 100, "customer", "c")
+	grown := state.With(&more)
+	tl.add(fact("later", "payment", t0-10*vaglio.Minute, 100, "customer", "c"))
+	if n, h := state.Used(t0); n != before || h != hash || before != 20 {
+		t.Errorf("the state has %d events (%x) after it was copied, %d (%x) before", n, h, before, hash)
+	}
+	if n, _ := grown.Used(t0); n != 21 || !grown.Has("payment", "more") || grown.Has("payment", "later") || state.Has("payment", "more") {
+		t.Errorf("the copy has %d events", n)
+	}
+}
