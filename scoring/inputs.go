@@ -43,8 +43,7 @@ type FeatureInput struct {
 }
 
 func (d *decision) kept() *Inputs {
-	in := &d.inputs
-	*in = Inputs{Moment: d.moment, Entities: d.fact.Entities, PolicyVersion: d.engine.policy.Version, GoneMinor: d.exposure.gone,
+	in := &Inputs{Moment: d.moment, Entities: d.fact.Entities, PolicyVersion: d.engine.policy.Version, GoneMinor: d.exposure.gone,
 		Timelines: []TimelineInput{}, Features: []FeatureInput{}}
 	if d.exposure.known {
 		in.CapturedMinor = &d.exposure.captured

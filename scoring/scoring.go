@@ -219,6 +219,9 @@ func (e *Engine) Decide(ctx context.Context, r *vaglio.Request, o DecideOptions)
 	if err := d.assess(ctx); err != nil {
 		return Answer{}, err
 	}
+	if err := d.prepare(); err != nil {
+		return Answer{}, err
+	}
 	if o.DryRun {
 		reserved, err := int64(0), error(nil)
 		if o.AsOf == 0 {
@@ -266,10 +269,11 @@ type decision struct {
 	known      known
 	states     features.States
 	vector     []float64
-	inputs     Inputs
+	inputs     []byte      // encoded, see Inputs
 	assessment *assessment // nil without a model's answer
 	exposure   exposure
-	search     *search // for a counterfactual; nil while an approval is expected
+	search     *search         // for a counterfactual; nil while an approval is expected
+	told       []vaglio.Reason // by the model
 	out        vaglio.Decision
 }
 
@@ -375,36 +379,45 @@ func (d *decision) computeFeatures() {
 	catalogue.Vector(d.vector, &d.fact, d.states)
 }
 
-// conclude makes the decision, given what other approvals of the payment reserve at this very moment.
-func (d *decision) conclude(reservedMinor int64) (ledger.Entry, error) {
+// prepare writes all of the decision that does not depend on what other decisions reserve, so that [decision.conclude], which
+// runs alone in the ledger's transaction, has little to do.
+func (d *decision) prepare() (err error) {
 	r, out := d.request, &d.out
-	decidedAt := vaglio.InstantOf(d.engine.now())
 	out.ID = "dec_" + strings.ToLower(ulid.Make().String())
 	out.RequestID, out.DryRun = r.ID, d.options.DryRun
-	out.FeaturesAsOf, out.DecidedAt = d.moment, decidedAt
+	out.FeaturesAsOf = d.moment
 	out.PolicyVersion = d.engine.policy.Version
 	out.Reversibility = reversibility(r, d.moment)
 	out.Rules, out.RequiredActions = []vaglio.RuleHit{}, []string{}
 	out.RiskLevel = vaglio.RiskNotAssessed
-	lang := d.language()
-	var reasons []vaglio.Reason
 	if a := d.assessment; a != nil {
 		identity := d.bundle.Identity()
 		out.Model = &identity
 		out.FraudProbability, out.RiskScore, out.RiskLevel = &a.probability, &a.riskScore, riskLevel(a.riskScore)
 		out.ExpectedLoss = &vaglio.Money{Amount: int64(math.Round(a.probability * float64(r.Amount))), Currency: r.Currency}
-		reasons = d.reasons(lang)
+		d.told = d.reasons(d.language())
 	}
+	if d.inputs, err = json.Marshal(d.kept()); err != nil {
+		return fmt.Errorf("encode the inputs of request %s: %w", r.ID, err)
+	}
+	return nil
+}
+
+// conclude makes the decision, given what other approvals of the payment reserve at this very moment.
+func (d *decision) conclude(reservedMinor int64) (ledger.Entry, error) {
+	r, out := d.request, &d.out
+	lang := d.language()
+	out.DecidedAt = vaglio.InstantOf(d.engine.now())
 	d.engine.policy.apply(d, reservedMinor)
-	out.Reasons = append(d.ruleReasons(lang), reasons...)
+	out.Reasons = append(d.ruleReasons(lang), d.told...)
 	d.tellCustomer(lang)
 	out.Counterfactual = d.counterfactual(lang, reservedMinor)
 	switch out.Verdict {
 	case vaglio.Approve:
 		out.ApprovedAmount = r.Amount
-		out.ValidUntil = decidedAt + d.engine.policy.validFor()
+		out.ValidUntil = out.DecidedAt + d.engine.policy.validFor()
 	case vaglio.Review:
-		out.ReviewDueAt = decidedAt + d.engine.policy.reviewWithin()
+		out.ReviewDueAt = out.DecidedAt + d.engine.policy.reviewWithin()
 	}
 	took := milliseconds(d.engine.now().Sub(d.started))
 	l := &out.LatencyMS
@@ -413,12 +426,8 @@ func (d *decision) conclude(reservedMinor int64) (ledger.Entry, error) {
 	if err != nil {
 		return ledger.Entry{}, fmt.Errorf("encode the decision of request %s: %w", r.ID, err)
 	}
-	inputs, err := json.Marshal(d.kept())
-	if err != nil {
-		return ledger.Entry{}, fmt.Errorf("encode the inputs of request %s: %w", r.ID, err)
-	}
-	return ledger.Entry{DecisionID: out.ID, Response: response, Inputs: inputs, Customer: r.Entities.Get(vaglio.EntityCustomer),
-		Reserve: out.ApprovedAmount, ValidUntil: out.ValidUntil, DecidedAt: decidedAt, Event: d.fact}, nil
+	return ledger.Entry{DecisionID: out.ID, Response: response, Inputs: d.inputs, Customer: r.Entities.Get(vaglio.EntityCustomer),
+		Reserve: out.ApprovedAmount, ValidUntil: out.ValidUntil, DecidedAt: out.DecidedAt, Event: d.fact}, nil
 }
 
 func (d *decision) language() string {
