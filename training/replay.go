@@ -216,7 +216,9 @@ func (r *replayer) visitor() func(*history.Step) bool {
 		}
 		lastRow = row
 		m.Catalogue.VectorPart(m.vector(row), &step.Fact, entity, state)
-		r.around.add(row, &step.Fact, m.Catalogue.NeighboursPart(&step.Fact, entity, state))
+		if r.around.of != nil {
+			r.around.add(row, &step.Fact, m.Catalogue.NeighboursPart(&step.Fact, entity, state))
+		}
 		return true
 	}
 }
