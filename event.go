@@ -3,6 +3,7 @@ package vaglio
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"strconv"
 	"unicode"
 	"unicode/utf8"
@@ -212,8 +213,9 @@ func DecodeEvent(b []byte) (Event, error) {
 	case !hasAmount && e.Currency != "":
 		bad.add("/amount", "is required with a currency")
 	}
-	if err := e.Validate(); err != nil {
-		bad = append(bad, err.(Invalid)...)
+	var invalid Invalid
+	if errors.As(e.Validate(), &invalid) {
+		bad = append(bad, invalid...)
 	}
 	return e, bad.err()
 }

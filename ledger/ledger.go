@@ -136,8 +136,8 @@ type statements struct {
 	insertDecision, insertReservation, insertFact, insertTimeline *sql.Stmt
 	deleteFact, deleteTimeline                                    *sql.Stmt
 
-	readDecisionOf, readKey *sql.Stmt
-	undelivered             []*sql.Stmt // one per size of undeliveredSizes
+	readDecisionOf, readReservationsOf, readKey *sql.Stmt
+	undelivered                                 []*sql.Stmt // one per size of undeliveredSizes
 }
 
 // prepare prepares every statement. Those of a failed call are closed with their database.
@@ -160,6 +160,7 @@ func prepare(ctx context.Context, write, read *sql.DB) (s statements, err error)
 		{&s.deleteFact, write, deleteFactSQL},
 		{&s.deleteTimeline, write, deleteTimelineSQL},
 		{&s.readDecisionOf, read, decisionOfSQL},
+		{&s.readReservationsOf, read, reservationsOfSQL},
 		{&s.readKey, read, readKeySQL},
 	} {
 		if *p.stmt, err = p.db.PrepareContext(ctx, p.text); err != nil { //nolint:sqlclosecheck // lives as long as its database

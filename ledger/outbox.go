@@ -239,9 +239,9 @@ func (l *Ledger) forget(ctx context.Context, rows []outboxRow) error {
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback()                                 // after Commit it does nothing
-	deleteFact := tx.StmtContext(ctx, l.sql.deleteFact) //nolint:sqlclosecheck // ends with its transaction
-	deleteTimeline := tx.StmtContext(ctx, l.sql.deleteTimeline)
+	defer tx.Rollback()                                         // after Commit it does nothing
+	deleteFact := tx.StmtContext(ctx, l.sql.deleteFact)         //nolint:sqlclosecheck // ends with its transaction
+	deleteTimeline := tx.StmtContext(ctx, l.sql.deleteTimeline) //nolint:sqlclosecheck // likewise
 	for _, r := range rows {
 		if _, err := deleteFact.ExecContext(ctx, r.seq); err != nil {
 			return err

@@ -144,12 +144,7 @@ const reservationsOfSQL = `SELECT request_id, amount FROM reservations WHERE pay
 // Reserved is what open approvals hold of a payment now, in minor units. A decision is told within its own transaction; this
 // is for those that record nothing.
 func (l *Ledger) Reserved(ctx context.Context, p Payment) (int64, error) {
-	stmt, err := l.read.PrepareContext(ctx, reservationsOfSQL)
-	if err != nil {
-		return 0, fmt.Errorf("look up what is reserved: %w", err)
-	}
-	defer stmt.Close()
-	return reservedOf(ctx, stmt, p, l.now())
+	return reservedOf(ctx, l.sql.readReservationsOf, p, l.now())
 }
 
 // reservedOf sums what others hold of a payment, in minor units. A sum beyond 63 bits stays at the largest number:

@@ -102,7 +102,7 @@ func TestAWaterfallGoesFromTheBaseToTheLogOdds(t *testing.T) {
 			rectangles, decoder := 0, xml.NewDecoder(&svg)
 			for {
 				token, err := decoder.Token()
-				if err == io.EOF {
+				if errors.Is(err, io.EOF) {
 					break
 				}
 				if err != nil {

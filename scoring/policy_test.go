@@ -50,7 +50,7 @@ func TestThePolicysThresholdsStandInForTheModels(t *testing.T) {
 		expect(t, "verdict", d.Verdict, want)
 	}
 	trusted(newService(t))
-	verdict(func(p *scoring.Policy) {}, vaglio.Approve)                        // the model's: approve below 0.3
+	verdict(func(*scoring.Policy) {}, vaglio.Approve)                          // the model's: approve below 0.3
 	verdict(func(p *scoring.Policy) { p.ApproveBelow = &zero }, vaglio.Review) // deny from the model's 0.9
 	verdict(func(p *scoring.Policy) { p.DenyFrom = &zero }, vaglio.Deny)       // even below the model's 0.3
 	verdict(func(p *scoring.Policy) { p.ApproveBelow = &one }, vaglio.Approve)

@@ -129,7 +129,8 @@ const (
 )
 
 const svgStyle = `<style>
-.w{font:13px system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",sans-serif;--ink:#1f2933;--soft:#66727f;--line:#dfe4ea;--up:#c2402d;--down:#1d7f74;--back:#fff}
+.w{font:13px system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",sans-serif;
+--ink:#1f2933;--soft:#66727f;--line:#dfe4ea;--up:#c2402d;--down:#1d7f74;--back:#fff}
 @media (prefers-color-scheme:dark){.w{--ink:#e8ecf0;--soft:#9aa7b4;--line:#36414d;--up:#ec7a66;--down:#4cb8a9;--back:#161b22}}
 .w text{fill:var(--ink)}.w .t{font-size:17px;font-weight:600}.w .s{fill:var(--soft)}.w .n{font-variant-numeric:tabular-nums}
 .w .e{font-weight:600}.w .g{stroke:var(--line)}.w .c{stroke:var(--soft);stroke-dasharray:2 3}.w .u{fill:var(--up)}.w .d{fill:var(--down)}.w .b{fill:var(--back)}

@@ -28,8 +28,6 @@ import (
 // Period is a half-open span of requests' moments.
 type Period struct{ From, Until vaglio.Instant }
 
-func (p Period) contains(at vaglio.Instant) bool { return at >= p.From && at < p.Until }
-
 func (p Period) check(name string) error {
 	if p.From >= p.Until {
 		return fmt.Errorf("the %s period ends at %v, before it begins at %v", name, p.Until, p.From)

@@ -240,7 +240,7 @@ func TestATrainingThatCantBeSaysWhatToDo(t *testing.T) {
 			t.Errorf("it left %s: %v", o.Dir, err)
 		}
 	}
-	refused(func(o *training.Options) {}, "0 frauds among", "both classes", "longer period")
+	refused(func(*training.Options) {}, "0 frauds among", "both classes", "longer period")
 	refused(func(o *training.Options) {
 		o.Train = training.Period{From: t0 - 90*vaglio.Day, Until: t0 - 30*vaglio.Day}
 	}, "training period", "0 requests in")
@@ -256,7 +256,7 @@ func TestATrainingThatCantBeSaysWhatToDo(t *testing.T) {
 		labels = append(labels, label(i, vaglio.KindFraudConfirmed, t0+vaglio.Instant(i)*6*vaglio.Hour+vaglio.Day))
 	}
 	imports(t, h, labels...)
-	refused(func(o *training.Options) {}, "frauds among", "both classes")
+	refused(func(*training.Options) {}, "frauds among", "both classes")
 }
 
 func TestACancelledTrainingLeavesNoBundle(t *testing.T) {
@@ -354,7 +354,7 @@ func TestWhatCantBeWrittenOrEvaluatedIsSaidBeforeTraining(t *testing.T) {
 			oneClass = append(oneClass, e)
 		}
 	}
-	refused("test", func(o *training.Options) {}, oneClass)
+	refused("test", func(*training.Options) {}, oneClass)
 }
 
 func TestAnySeedWorks(t *testing.T) {

@@ -139,7 +139,8 @@ type explainedEvent struct {
 }
 
 // explainFeatures reads history as a decision at that moment would, the request's neighbours last.
-func explainFeatures(ctx context.Context, store *history.Store, catalogue *features.Catalogue, r *vaglio.Request, asOf vaglio.Instant, most int) ([]explainedFeature, error) {
+func explainFeatures(ctx context.Context, store *history.Store, catalogue *features.Catalogue, r *vaglio.Request,
+	asOf vaglio.Instant, most int) ([]explainedFeature, error) {
 	request, err := store.Prepare(r.Event(asOf), asOf)
 	if err != nil {
 		return nil, err

@@ -74,8 +74,8 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().String("data", "data", "folder of the embedded ClickHouse, the ledger and the models")
-	root.AddCommand(newServe(), newDemo(), newImport(), newSimulate(), newTrain(), newEvaluate(), newDataset(), newScore(), newExplain(), newFeatures(), newModels(), newKeys(),
-		newDoctor(), newVersion())
+	root.AddCommand(newServe(), newDemo(), newImport(), newSimulate(), newTrain(), newEvaluate(), newDataset(), newScore(), newExplain(),
+		newFeatures(), newModels(), newKeys(), newDoctor(), newVersion())
 	return root
 }
 

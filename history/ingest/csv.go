@@ -21,12 +21,22 @@ const (
 	maxOpenText = 64 << 20
 )
 
-// record is one record of CSV; its values are those of the mapping's columns, in the mapping's order.
+// record is one record of CSV or row of Parquet; its values are those of the mapping's columns, in the mapping's order.
 type record struct {
-	line   int // where it begins, from 1
-	number int // among the records of its file, from 1
-	text   string
+	line   int    // where it begins, from 1; of a row its number
+	number int    // among the records of its file, from 1
+	text   string // "" of a row
 	values []string
+}
+
+func (r *record) size() int {
+	n := len(r.text)
+	if n == 0 {
+		for _, v := range r.values {
+			n += len(v) + 16
+		}
+	}
+	return n
 }
 
 // group is the records that one evaluation of the mapping sees: one, or those of one key.
@@ -37,10 +47,14 @@ type group struct {
 
 func (g *group) line() int { return g.records[0].line }
 
-func (g *group) text() string {
+// text is the records as they stood in the file; of rows the given columns as JSON.
+func (g *group) text(columns []string) string {
 	texts := make([]string, len(g.records))
 	for i := range g.records {
 		texts[i] = g.records[i].text
+		if texts[i] == "" {
+			texts[i] = string(eventJSON(nil, columns, g.records[i].values))
+		}
 	}
 	return strings.Join(texts, "\n")
 }
@@ -56,33 +70,18 @@ func (m *Mapping) read(lines *lineReader, name string, emit func(*chunk) bool) e
 	if err != nil {
 		return err
 	}
-	c, size := &chunk{}, 0
-	take := func(g *group) bool {
-		c.groups = append(c.groups, *g)
-		for i := range g.records {
-			size += len(g.records[i].text)
-		}
-		if len(c.groups) < chunkLines && size < chunkBytes {
-			return true
-		}
-		full := c
-		c, size = &chunk{groups: make([]group, 0, len(full.groups))}, 0
-		return emit(full)
-	}
-	open := m.grouping(name, take)
+	groups := m.chunker(name, emit)
 	for number := 1; ; number++ {
 		rec, values, err := r.next(width)
 		if errors.Is(err, io.EOF) {
-			if open.all() && (len(c.groups) > 0 || c.lineCount > 0) {
-				emit(c)
-			}
+			groups.end()
 			return nil
 		}
 		var bad badRecord
 		if err != nil && !errors.As(err, &bad) {
 			return err
 		}
-		c.lineCount++
+		groups.c.lineCount++
 		rec.number = number
 		if err == nil {
 			rec.values = make([]string, len(positions))
@@ -90,10 +89,42 @@ func (m *Mapping) read(lines *lineReader, name string, emit func(*chunk) bool) e
 				rec.values[i] = values[position]
 			}
 		}
-		more, err := open.add(rec, string(bad))
+		more, err := groups.open.add(rec, string(bad))
 		if err != nil || !more {
 			return err
 		}
+	}
+}
+
+// chunker cuts what a mapping reads into chunks of groups.
+type chunker struct {
+	c    *chunk // being filled
+	open *grouping
+	emit func(*chunk) bool
+}
+
+func (m *Mapping) chunker(name string, emit func(*chunk) bool) *chunker {
+	k := &chunker{c: &chunk{}, emit: emit}
+	size := 0
+	k.open = m.grouping(name, func(g *group) bool {
+		k.c.groups = append(k.c.groups, *g)
+		for i := range g.records {
+			size += g.records[i].size()
+		}
+		if len(k.c.groups) < chunkLines && size < chunkBytes {
+			return true
+		}
+		full := k.c
+		k.c, size = &chunk{groups: make([]group, 0, len(full.groups))}, 0
+		return emit(full)
+	})
+	return k
+}
+
+// end closes all groups and emits what is left.
+func (k *chunker) end() {
+	if k.open.all() && (len(k.c.groups) > 0 || k.c.lineCount > 0) {
+		k.emit(k.c)
 	}
 }
 
@@ -311,8 +342,8 @@ func (o *grouping) add(rec record, broken string) (more bool, err error) {
 	}
 	o.poison = 0
 	g.records = append(g.records, rec)
-	g.size += len(rec.text)
-	o.text += len(rec.text)
+	g.size += rec.size()
+	o.text += rec.size()
 	if o.text > maxOpenText {
 		return false, fmt.Errorf("groups of more than %d MiB are open: lower group_within (%d)", maxOpenText>>20, o.m.groupWithin)
 	}

@@ -1,4 +1,5 @@
-// Package ingest reads events from files into history: NDJSON as it stands, CSV through a [Mapping], gzipped or not.
+// Package ingest reads events from files into history: NDJSON as it stands, CSV through a [Mapping], gzipped or not, and
+// Parquet either way.
 // It decodes on two cores, keeps order, and hands batches to a [Sink]; what it can't take it names by file, line and
 // field. [Files] is the way in; mapping.go tells what a mapping may say, and docs/import.md says it to users.
 package ingest
@@ -49,8 +50,9 @@ type Options struct {
 const MaxAhead = vaglio.Day
 
 // Files imports the files in order; "-" is the standard input. Formats go by name: .ndjson, .jsonl and .json are one
-// event per line, .csv needs the mapping, each with an optional .gz; gzip itself is told by content. The standard
-// input is CSV if a mapping is given, else NDJSON.
+// event per line, .csv needs the mapping, each with an optional .gz; gzip itself is told by content. The rows of .parquet
+// go through the mapping if one is given, else its columns are an event's members. The standard input is what the mapping
+// says, NDJSON without one.
 //
 // Requests (refund_requested) are stored after all other events of all files, and labels after requests, since history
 // completes a request from its payment and a label from its request when it stores them.

@@ -17,11 +17,20 @@ import (
 type input struct {
 	name string // for people: the path as given, or "stdin"
 	path string // "" if it has none
-	csv  bool
+	format
 	size int64 // bytes as stored, 0: not known
 	file *os.File
 	once io.Reader // instead of file: can't be read twice
 }
+
+// format of a file.
+type format uint8
+
+const (
+	formatNDJSON format = iota
+	formatCSV
+	formatParquet
+)
 
 // openInputs opens all files, so that a wrong name is noticed before anything happens. What can't be read twice is
 // copied to a temporary file if it has to be.
@@ -35,12 +44,15 @@ func (im *importer) openInputs(paths []string) (inputs []input, err error) {
 		case path == "-" && slices.Contains(paths[:i], "-"):
 			return inputs, errors.New("the standard input (-) is given twice")
 		case path == "-":
-			in = input{name: "stdin", csv: im.Mapping != nil, once: im.Stdin}
+			in = input{name: "stdin", once: im.Stdin}
+			if im.Mapping != nil {
+				in.format = im.Mapping.format
+			}
 		default:
-			if in.csv, err = isCSV(path); err != nil {
+			if in.format, err = formatOf(path); err != nil {
 				return inputs, err
 			}
-			if in.csv && im.Mapping == nil {
+			if in.format == formatCSV && im.Mapping == nil {
 				return inputs, fmt.Errorf("%s is CSV: which of its columns mean what has to be said by a mapping", path)
 			}
 			if in.file, err = os.Open(path); err != nil {
@@ -63,29 +75,33 @@ func (im *importer) openInputs(paths []string) (inputs []input, err error) {
 			}
 		}
 		inputs = append(inputs, in)
-		if in.once != nil && im.OnError == Stop {
+		if in.once != nil && (im.OnError == Stop || in.format == formatParquet) {
 			if err := im.spoolInput(&inputs[i]); err != nil {
 				return inputs, err
 			}
 		}
 	}
-	if im.Mapping != nil && !slices.ContainsFunc(inputs, func(in input) bool { return in.csv }) {
-		return inputs, errors.New("a mapping is given, but none of the files is CSV")
+	if im.Mapping != nil && !slices.ContainsFunc(inputs, func(in input) bool { return in.format != formatNDJSON }) {
+		return inputs, errors.New("a mapping is given, but none of the files is CSV or Parquet")
 	}
 	return inputs, nil
 }
 
-func isCSV(path string) (bool, error) {
-	name := strings.TrimSuffix(strings.ToLower(path), ".gz")
+func formatOf(path string) (format, error) {
+	lower := strings.ToLower(path)
+	if strings.HasSuffix(lower, ".parquet") {
+		return formatParquet, nil
+	}
+	name := strings.TrimSuffix(lower, ".gz")
 	for _, suffix := range []string{".ndjson", ".jsonl", ".json"} {
 		if strings.HasSuffix(name, suffix) {
-			return false, nil
+			return formatNDJSON, nil
 		}
 	}
 	if strings.HasSuffix(name, ".csv") {
-		return true, nil
+		return formatCSV, nil
 	}
-	return false, fmt.Errorf("the name of %s does not tell its format: want .ndjson, .jsonl, .json or .csv, with .gz or without", path)
+	return 0, fmt.Errorf("the name of %s does not tell its format: want .ndjson, .jsonl, .json or .csv, with .gz or without, or .parquet", path)
 }
 
 func (im *importer) spoolInput(in *input) error {

@@ -18,8 +18,9 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
-// Mapping says how records of a CSV file become events: compiled, checked, safe for concurrent use.
+// Mapping says how records of a CSV file, or rows of a Parquet file, become events: compiled, checked, safe for concurrent use.
 type Mapping struct {
+	format      format // of the standard input; names of files tell theirs
 	comma       byte
 	columns     []string
 	groupBy     *expression // nil: each record is a group of its own
@@ -158,8 +159,13 @@ func ParseMapping(text []byte) (*Mapping, error) {
 func (m *Mapping) settings(doc *document) error {
 	var errs []error
 	refuse := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if doc.Format != "csv" {
-		refuse("format: want csv")
+	switch doc.Format {
+	case "csv":
+		m.format = formatCSV
+	case "parquet":
+		m.format = formatParquet
+	default:
+		refuse("format: want csv or parquet")
 	}
 	switch d := doc.Delimiter; {
 	case d == "":

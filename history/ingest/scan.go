@@ -123,6 +123,16 @@ func (im *importer) scan(ctx context.Context, take func(*chunk) error) error {
 // read cuts one input into chunks. send answers false when nobody wants more.
 func (im *importer) read(i int, before int64, send func(*chunk) bool) error {
 	in := &im.inputs[i]
+	if in.format == formatParquet {
+		err := im.readParquet(in, func(c *chunk, done int64) bool {
+			c.input, c.bytesDone = i, before+done
+			return send(c)
+		})
+		if err != nil {
+			return fmt.Errorf("read %s: %w", in.name, err)
+		}
+		return nil
+	}
 	lines, position, err := in.open()
 	if err != nil {
 		return err
@@ -131,7 +141,7 @@ func (im *importer) read(i int, before int64, send func(*chunk) bool) error {
 		c.input, c.bytesDone = i, before+position()
 		return send(c)
 	}
-	if in.csv {
+	if in.format == formatCSV {
 		err = im.Mapping.read(lines, in.name, emit)
 	} else {
 		err = readNDJSON(lines, emit)
@@ -143,31 +153,42 @@ func (im *importer) read(i int, before int64, send func(*chunk) bool) error {
 }
 
 func readNDJSON(lines *lineReader, emit func(*chunk) bool) error {
-	c := &chunk{}
+	k := ndjsonChunker{c: &chunk{}, emit: emit}
 	for {
 		line, tooLong, err := lines.next()
 		if err != nil {
-			if len(c.spans) > 0 && !emit(c) || errors.Is(err, io.EOF) {
+			if !k.end() || errors.Is(err, io.EOF) {
 				return nil
 			}
 			return err
 		}
-		if len(bytes.TrimSpace(line)) == 0 {
-			continue
-		}
-		from := len(c.text)
-		c.text = append(c.text, line...)
-		c.spans = append(c.spans, span{from, len(c.text), lines.line, tooLong})
-		c.lineCount++
-		if len(c.spans) >= chunkLines || len(c.text) >= chunkBytes {
-			full := c // from emit on the decoders'
-			c = &chunk{text: make([]byte, 0, len(full.text)+len(full.text)/8), spans: make([]span, 0, len(full.spans))}
-			if !emit(full) {
-				return nil
-			}
+		if len(bytes.TrimSpace(line)) > 0 && !k.add(line, lines.line, tooLong) {
+			return nil
 		}
 	}
 }
+
+// ndjsonChunker gathers lines of NDJSON into chunks.
+type ndjsonChunker struct {
+	c    *chunk // being filled
+	emit func(*chunk) bool
+}
+
+// add takes one line, and copies it. It answers false when nobody wants more.
+func (k *ndjsonChunker) add(line []byte, number int, tooLong bool) bool {
+	c := k.c
+	from := len(c.text)
+	c.text = append(c.text, line...)
+	c.spans = append(c.spans, span{from, len(c.text), number, tooLong})
+	c.lineCount++
+	if len(c.spans) < chunkLines && len(c.text) < chunkBytes {
+		return true
+	}
+	k.c = &chunk{text: make([]byte, 0, len(c.text)+len(c.text)/8), spans: make([]span, 0, len(c.spans))}
+	return k.emit(c) // from here on it is the decoders'
+}
+
+func (k *ndjsonChunker) end() bool { return len(k.c.spans) == 0 || k.emit(k.c) }
 
 // decode turns what was read into events and rejects.
 func (im *importer) decode(c *chunk, rows *rowDecoder) {
@@ -193,7 +214,7 @@ func (im *importer) decode(c *chunk, rows *rowDecoder) {
 	for _, g := range c.groups {
 		events, err := rows.events(g, name, im.finish)
 		if err != nil {
-			c.bad = append(c.bad, Reject{name, g.line(), invalid(err), g.text()})
+			c.bad = append(c.bad, Reject{name, g.line(), invalid(err), g.text(im.Mapping.columns)})
 			continue
 		}
 		if len(events) == 0 {
