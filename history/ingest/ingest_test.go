@@ -363,7 +363,7 @@ func TestWhatCannotBeReadIsRefused(t *testing.T) {
 	}
 	check("no file to import", nil)
 	check("no such file", nil, events, "/nowhere/b.ndjson")
-	check("does not tell its format", nil, events, "events.parquet")
+	check("does not tell its format", nil, events, "events.xlsx")
 	check("has to be said by a mapping", nil, table)
 	check("none of the files is CSV", mapping(t, logins), events)
 	check("twice", nil, "-", "-")

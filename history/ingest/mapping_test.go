@@ -43,7 +43,7 @@ func TestAWrongMappingIsRefusedWithItsPlace(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", to, err, reason)
 		}
 	}
-	check("format: csv", "format: parquet", "format: want csv")
+	check("format: csv", "format: xlsx", "format: want csv or parquet")
 	check("format", "fromat", `unknown field "fromat"`)
 	check("columns: [id, customer]", "columns: []", "columns: name those")
 	check("columns: [id, customer]", "columns: [id, id]", `columns: "id" is there twice`)
