@@ -143,7 +143,7 @@ func (m *Model) Contributions(dst, vec []float64) (base float64, err error) {
 	if len(dst) != len(m.names) {
 		return 0, fmt.Errorf("explain: room for %d values for %d features", len(dst), len(m.names))
 	}
-	base = m.explainer.explain(dst, vec, m.trees)
+	base = m.explainer.explain(dst, vec)
 	sum, scale := base, math.Abs(base)
 	for _, phi := range dst {
 		sum += phi

@@ -121,28 +121,3 @@ func TestScoringDoesNotAllocate(t *testing.T) {
 		t.Errorf("Contributions allocates %v times", n)
 	}
 }
-
-func BenchmarkLogOdds200x31(b *testing.B) {
-	m := read(b, "200x31")
-	x := sample(1000, 5).X
-	b.ReportAllocs()
-	i := 0
-	for b.Loop() {
-		m.LogOdds(x[i : i+len(columns)])
-		i = (i + len(columns)) % len(x)
-	}
-}
-
-func BenchmarkContributions200x31(b *testing.B) {
-	m := read(b, "200x31")
-	x := sample(1000, 5).X
-	phi := make([]float64, len(columns))
-	b.ReportAllocs()
-	i := 0
-	for b.Loop() {
-		if _, err := m.Contributions(phi, x[i:i+len(columns)]); err != nil {
-			b.Fatal(err)
-		}
-		i = (i + len(columns)) % len(x)
-	}
-}

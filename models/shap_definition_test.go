@@ -4,7 +4,6 @@ import (
 	"math"
 	"math/bits"
 	"math/rand/v2"
-	"os"
 	"testing"
 
 	"vaglio/training/lightgbm"
@@ -116,9 +115,4 @@ func TestGaussLegendreIntegratesPolynomialsExactly(t *testing.T) {
 			}
 		}
 	}
-}
-
-func TestMain(m *testing.M) {
-	lightgbm.Main()
-	os.Exit(m.Run())
 }
