@@ -287,7 +287,7 @@ func (c *customer) spendAndDisown() {
 // dipTwice gets an ordinary refund, and later the same money again from the bank.
 func (c *customer) dipTwice() {
 	d := c.d
-	if earlier := c.unasked(0, c.role.at); len(earlier) > 0 && d.chance(knobs.dip.before) {
+	if earlier := c.unasked(c.role.at-300*vaglio.Day, c.role.at-40*vaglio.Day); len(earlier) > 0 && d.chance(knobs.dip.before) {
 		p := earlier[d.IntN(len(earlier))]
 		kind := vaglio.KindChargeback
 		if p.source.rail == "direct_debit" {

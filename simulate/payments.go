@@ -45,7 +45,11 @@ func (c *customer) pay(at vaglio.Instant, o order) *payment {
 	if o.merchant == nil {
 		o.merchant = &c.plan.merchants[c.plan.merchant(d, o.deposit || !o.goods && d.chance(c.deposits))]
 	}
-	if o.source.id == "" {
+	switch {
+	case o.source.id != "":
+	case d.chance(k.newSources):
+		o.source = c.newSource()
+	default:
 		o.source = c.sources[int(float64(len(c.sources))*d.Float64()*d.Float64())]
 	}
 	if o.device == "" {

@@ -7,16 +7,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/oklog/ulid/v2"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"vaglio"
 	"vaglio/history"
@@ -39,11 +42,14 @@ func newDemo() *cobra.Command {
 				return err
 			}
 			in.data = filepath.Join(in.data, "demo")
+			level := new(slog.LevelVar)
+			level.Set(slog.LevelWarn) // a line for each of our own requests would tear the output apart
+			in.log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 			defer func() { err = errors.Join(err, in.Close()) }()
 			if err := os.MkdirAll(in.data, 0o700); err != nil {
 				return err
 			}
-			return s.demo(cmd, in, once)
+			return s.demo(cmd, in, level, once)
 		},
 	}
 	s.flags(cmd)
@@ -51,7 +57,7 @@ func newDemo() *cobra.Command {
 	return cmd
 }
 
-func (s *serving) demo(cmd *cobra.Command, in *installation, once bool) error {
+func (s *serving) demo(cmd *cobra.Command, in *installation, level *slog.LevelVar, once bool) error {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	store, err := in.openHistory(ctx)
 	if err != nil {
@@ -68,9 +74,10 @@ func (s *serving) demo(cmd *cobra.Command, in *installation, once bool) error {
 		return err
 	} else if !trained {
 		until := today()
+		begin := until - vaglio.Instant(simulate.DemoConfig().Days)*vaglio.Day
 		o := training.Options{History: store, Seed: 1,
-			Train: training.Period{From: until - 365*vaglio.Day, Until: until - 95*vaglio.Day},
-			Test:  training.Period{From: until - 95*vaglio.Day, Until: until - 30*vaglio.Day}}
+			Train: training.Period{From: begin, Until: until - 110*vaglio.Day},
+			Test:  training.Period{From: until - 110*vaglio.Day, Until: until - training.DefaultMaturity}}
 		if err := trainAndReport(cmd, o, registry, true, false); err != nil {
 			return err
 		}
@@ -94,20 +101,21 @@ func (s *serving) demo(cmd *cobra.Command, in *installation, once bool) error {
 	if once {
 		return running.stop()
 	}
+	level.Set(slog.LevelInfo)
 	fmt.Fprintf(out, "\nVaglio serves on %s; Ctrl-C stops it, and the next `make demo` begins where this one ends.\n", address)
 	return running.wait()
 }
 
 func today() vaglio.Instant { return vaglio.InstantOf(time.Now()) / vaglio.Day * vaglio.Day }
 
-// demoHistory imports a simulated year, unless it is there.
+// demoHistory imports a simulated history, unless it is there.
 func demoHistory(ctx context.Context, in *installation, store *history.Store, out io.Writer) error {
 	done := filepath.Join(in.data, "imported")
 	if _, err := os.Stat(done); err == nil {
 		return nil
 	}
 	c := simulate.DemoConfig()
-	c.Until = today()
+	c.Until, c.Currency = today(), store.BaseCurrency()
 	bar := newProgress()
 	defer bar.end()
 	file := filepath.Join(in.data, "events.ndjson")
@@ -119,8 +127,8 @@ func demoHistory(ctx context.Context, in *installation, store *history.Store, ou
 		return err
 	}
 	bar.end()
-	fmt.Fprintf(out, "simulated a year of %d customers: %d events, %d refund requests, %d of them fraud (all synthetic)\n",
-		summary.Customers, summary.Events, summary.Requests, summary.Frauds)
+	fmt.Fprintf(out, "simulated %d days of %d customers: %d events, %d refund requests, %d of them fraud (all synthetic)\n",
+		c.Days, summary.Customers, summary.Events, summary.Requests, summary.Frauds)
 	report, err := ingest.Files(ctx, ingest.Options{Sink: store.Import, OnError: ingest.Stop, Progress: func(p ingest.Progress) {
 		bar.show(string(p.Phase), p.BytesDone, p.BytesTotal, "bytes", fmt.Sprintf("%.0f events/s", p.Rate))
 	}}, []string{file})
@@ -169,11 +177,20 @@ func showDecisions(ctx context.Context, store *history.Store, address string, ou
 		example = s.request
 	}
 	fmt.Fprintln(out)
-	table(out, []string{"REQUEST", "AMOUNT", "DECISION", "FRAUD", "RISK", "MS", "REASONS (log-odds)"}, rows, func(column int, cell string) string {
-		if column == 2 {
+	header := []string{"REQUEST", "      AMOUNT", "VERDICT", "  FRAUD", "RISK", "  MS", "LOG-ODDS", "REASON"}
+	table(out, header, fitted(out, header, rows), func(column int, cell string) string {
+		switch {
+		case column == 2:
 			return map[string]string{"approve": green, "review": yellow, "deny": red}[cell]
+		case column != 6:
+			return ""
+		case strings.HasPrefix(cell, "   +"):
+			return red
+		case strings.HasPrefix(cell, "   -"):
+			return green
+		default:
+			return yellow
 		}
-		return ""
 	})
 	body, err := json.Marshal(&example)
 	if err != nil {
@@ -190,23 +207,49 @@ Next:
 	return nil
 }
 
+// sceneRow is a decision in two lines, for its two weightiest reasons.
 func sceneRow(s *scene, d *vaglio.Decision) [][]string {
 	probability, risk := "-", d.RiskLevel
 	if d.FraudProbability != nil && d.RiskScore != nil {
-		probability, risk = fmt.Sprintf("%.1f %%", *d.FraudProbability*100), fmt.Sprintf("%.0f %s", *d.RiskScore, d.RiskLevel)
+		probability, risk = fmt.Sprintf("%5.1f %%", *d.FraudProbability*100), fmt.Sprintf("%3.0f %s", *d.RiskScore, d.RiskLevel)
 	}
-	row := []string{s.title, fmt.Sprintf("%d.%02d %s", s.request.Amount/100, s.request.Amount%100, s.request.Currency), string(d.Verdict),
-		probability, risk, fmt.Sprintf("%.1f", d.LatencyMS.Total), ""}
-	rows := [][]string{row}
+	rows := [][]string{{s.title, fmt.Sprintf("%5d.%02d %s", s.request.Amount/100, s.request.Amount%100, s.request.Currency), string(d.Verdict),
+		probability, risk, fmt.Sprintf("%4.1f", d.LatencyMS.Total), "", ""}}
 	for i, reason := range d.Reasons[:min(2, len(d.Reasons))] {
-		text := fmt.Sprintf("%+.2f %s", reason.Contribution, reason.Text)
-		if reason.Contribution == 0 {
-			text = "rule  " + reason.Text
-		}
 		if i > 0 {
-			rows = append(rows, make([]string, len(row)))
+			rows = append(rows, make([]string, len(rows[0])))
 		}
-		rows[i][len(row)-1] = text
+		contribution := fmt.Sprintf("   %+.2f", reason.Contribution)
+		if reason.Contribution == 0 {
+			contribution = "    rule"
+		}
+		copy(rows[i][6:], []string{contribution, reason.Text})
+	}
+	return rows
+}
+
+// fitted cuts the last column so that no line is wider than the terminal; elsewhere everything stays.
+func fitted(out io.Writer, header []string, rows [][]string) [][]string {
+	f, ok := out.(*os.File)
+	if !ok {
+		return rows
+	}
+	room, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return rows
+	}
+	last := len(header) - 1
+	for column := range last {
+		width := utf8.RuneCountInString(header[column])
+		for _, row := range rows {
+			width = max(width, utf8.RuneCountInString(row[column]))
+		}
+		room -= width + 2
+	}
+	for _, row := range rows {
+		if text := []rune(row[last]); room > 20 && len(text) > room {
+			row[last] = strings.TrimRight(string(text[:room-1]), " ;,:") + "…"
+		}
 	}
 	return rows
 }
@@ -258,11 +301,11 @@ func demoScenes(ctx context.Context, store *history.Store, now vaglio.Instant) (
 	}
 	paid := func(name string, ago vaglio.Instant, amountMinor int64, entities vaglio.Fields) vaglio.Event {
 		e := event(name, vaglio.KindPayment, ago, entities, "channel", "app", "rail", "card")
-		e.Amount, e.Currency = amountMinor, "EUR"
+		e.Amount, e.Currency = amountMinor, store.BaseCurrency()
 		return e
 	}
 	request := func(name, kind, reason string, amountMinor int64, entities vaglio.Fields) vaglio.Request {
-		return vaglio.Request{ID: id(name), Type: kind, Reason: reason, Amount: amountMinor, Currency: "EUR", RequestedBy: "customer",
+		return vaglio.Request{ID: id(name), Type: kind, Reason: reason, Amount: amountMinor, Currency: store.BaseCurrency(), RequestedBy: "customer",
 			Entities: entities, Authentication: "password", Payment: &vaglio.PaymentState{Rail: "card", State: "settled"},
 			Attributes: vaglio.FieldsOf("channel", "app")}
 	}
@@ -298,14 +341,22 @@ func withPayout(r vaglio.Request, instrument, payee string) vaglio.Request {
 	return r
 }
 
-// regularPayments finds recent payments of customers who have paid often and asked for nothing back lately.
+// unusual are kinds of events after which an honest request may look like fraud.
+var unusual = []string{vaglio.KindRefundRequested, vaglio.KindChargeback, "payment_returned", "early_fraud_warning", "credentials_changed",
+	"payout_instrument_added", "login_failed", "step_up_failed", "support_contact"}
+
+// regularPayments finds the newest payments of customers who pay often, from an instrument and a device that they have used
+// for months, and to whom nothing unusual has happened lately; the newest come first.
 func regularPayments(ctx context.Context, store *history.Store, now vaglio.Instant, n int) ([]vaglio.Fact, error) {
 	payments := map[string][]vaglio.Fact{}
-	asked := map[string]bool{}
-	err := store.Scan(ctx, []string{vaglio.KindPayment, vaglio.KindRefundRequested}, now-120*vaglio.Day, now, func(f vaglio.Fact) error {
+	quiet := map[string]bool{}
+	err := store.Scan(ctx, append([]string{vaglio.KindPayment}, unusual...), now-150*vaglio.Day, now, func(f vaglio.Fact) error {
 		customer := f.Entities.Get(vaglio.EntityCustomer)
-		if f.Kind == vaglio.KindRefundRequested || strings.HasPrefix(f.ID, "demo_") {
-			asked[customer] = true
+		if _, seen := quiet[customer]; !seen {
+			quiet[customer] = true
+		}
+		if f.Kind != vaglio.KindPayment || strings.HasPrefix(f.ID, "demo_") {
+			quiet[customer] = false
 		} else {
 			payments[customer] = append(payments[customer], f)
 		}
@@ -317,7 +368,7 @@ func regularPayments(ctx context.Context, store *history.Store, now vaglio.Insta
 	var regulars []vaglio.Fact
 	for customer, facts := range payments {
 		slices.SortFunc(facts, func(a, b vaglio.Fact) int { return cmp.Compare(b.OccurredAt, a.OccurredAt) })
-		if len(facts) >= 12 && !asked[customer] && facts[0].Amount >= 2000 && facts[0].Currency == "EUR" {
+		if quiet[customer] && isRegular(facts) {
 			regulars = append(regulars, facts[0])
 		}
 	}
@@ -325,7 +376,23 @@ func regularPayments(ctx context.Context, store *history.Store, now vaglio.Insta
 		return cmp.Or(cmp.Compare(b.OccurredAt, a.OccurredAt), cmp.Compare(a.ID, b.ID))
 	})
 	if len(regulars) < n {
-		return nil, fmt.Errorf("the simulated history has %d regular customers instead of %d: remove the demo's folder and begin again", len(regulars), n)
+		return nil, fmt.Errorf("the simulated history has %d regular customers left instead of %d: remove the demo's folder and begin again", len(regulars), n)
 	}
 	return regulars[:n], nil
+}
+
+// isRegular looks at a customer's payments, the newest first.
+func isRegular(payments []vaglio.Fact) bool {
+	newest := &payments[0]
+	sum, known := int64(0), map[string]bool{}
+	for i := range payments {
+		p := &payments[i]
+		sum += p.BaseAmount
+		if newest.OccurredAt-p.OccurredAt > 60*vaglio.Day {
+			known[p.Entities.Get(vaglio.EntityInstrument)], known[p.Entities.Get("device")] = true, true
+		}
+	}
+	mean := sum / int64(len(payments))
+	return len(payments) >= 12 && known[newest.Entities.Get(vaglio.EntityInstrument)] && known[newest.Entities.Get("device")] &&
+		newest.BaseAmount >= 2000 && newest.BaseAmount < mean*3/2
 }
