@@ -18,11 +18,13 @@ import (
 	"testing"
 
 	"vaglio"
+	"vaglio/history/embedded"
 )
 
 var vaglioBinary string
 
 func TestMain(m *testing.M) {
+	embedded.Main()
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "vaglio-examples")
 		if err != nil {
