@@ -28,6 +28,7 @@ type Manifest struct {
 	Calibration Window             `json:"calibration,omitzero"` // the requests behind the risk score
 	Test        Window             `json:"test,omitzero"`
 	Metrics     map[string]float64 `json:"metrics"`
+	Reliability Reliability        `json:"reliability,omitzero"` // of the probabilities, on the requests of calibration
 	Parameters  map[string]string  `json:"parameters"`
 	Libraries   map[string]string  `json:"libraries"`
 	Thresholds  Thresholds         `json:"thresholds"`

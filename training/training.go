@@ -127,7 +127,7 @@ func Train(ctx context.Context, o Options) (*models.Bundle, Evaluation, error) {
 	if err != nil {
 		return nil, Evaluation{}, fmt.Errorf("read what LightGBM wrote: %w", err)
 	}
-	calibration, err := calibrate(model, valid)
+	calibration, reliability, err := calibrate(model, valid)
 	if err != nil {
 		return nil, Evaluation{}, err
 	}
@@ -142,7 +142,8 @@ func Train(ctx context.Context, o Options) (*models.Bundle, Evaluation, error) {
 	}
 	manifest := models.Manifest{Name: o.Name, Version: o.Version, CreatedAt: vaglio.InstantOf(o.Now()),
 		Training: window(o.Train, fit), Calibration: window(o.Train, valid), Test: window(o.Test, test),
-		Metrics: evaluation.metrics(), Parameters: params, Libraries: map[string]string{"lightgbm": result.Version, "vaglio": vaglio.Version},
+		Metrics: evaluation.metrics(), Reliability: reliability, Parameters: params,
+		Libraries: map[string]string{"lightgbm": result.Version, "vaglio": vaglio.Version},
 		Thresholds: defaultThresholds, Population: population(fit), BaseCurrency: o.History.BaseCurrency()}
 	manifest.Metrics["best_iteration"] = float64(result.BestIteration)
 	contents := models.Contents{Manifest: manifest, Model: result.Model, Catalogue: catalogue, Calibration: calibration}
@@ -180,16 +181,16 @@ func window(p Period, m *Matrix) models.Window {
 }
 
 // calibrate fits probabilities and percentiles on rows that the trees have not seen.
-func calibrate(model *models.Model, m *Matrix) (models.Calibration, error) {
+func calibrate(model *models.Model, m *Matrix) (models.Calibration, models.Reliability, error) {
 	logOdds, fraud := make([]float64, len(m.Rows)), make([]bool, len(m.Rows))
 	for i := range m.Rows {
 		var err error
 		if logOdds[i], err = model.LogOdds(m.vector(i)); err != nil {
-			return models.Calibration{}, fmt.Errorf("calibrate on request %s: %w", m.Rows[i].ID, err)
+			return models.Calibration{}, models.Reliability{}, fmt.Errorf("calibrate on request %s: %w", m.Rows[i].ID, err)
 		}
 		fraud[i] = m.Rows[i].Fraud
 	}
-	return models.FitPlatt(logOdds, fraud, nil)
+	return models.FitCalibration(logOdds, fraud, nil)
 }
 
 // goldenCount is how many vectors a bundle carries with LightGBM's own answers.
