@@ -143,7 +143,7 @@ func Train(ctx context.Context, o Options) (*models.Bundle, Evaluation, error) {
 	manifest := models.Manifest{Name: o.Name, Version: o.Version, CreatedAt: vaglio.InstantOf(o.Now()),
 		Training: window(o.Train, fit), Calibration: window(o.Train, valid), Test: window(o.Test, test),
 		Metrics: evaluation.metrics(), Reliability: reliability, Parameters: params,
-		Libraries: map[string]string{"lightgbm": result.Version, "vaglio": vaglio.Version},
+		Libraries:  map[string]string{"lightgbm": result.Version, "vaglio": vaglio.Version},
 		Thresholds: defaultThresholds, Population: population(fit), BaseCurrency: o.History.BaseCurrency()}
 	manifest.Metrics["best_iteration"] = float64(result.BestIteration)
 	contents := models.Contents{Manifest: manifest, Model: result.Model, Catalogue: catalogue, Calibration: calibration}
