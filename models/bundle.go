@@ -66,7 +66,7 @@ type Golden struct {
 	Vector        []Number `json:"vector"`
 	Raw           Number   `json:"raw"` // log-odds
 	Base          Number   `json:"base"`
-	Contributions []Number `json:"contributions"` // by feature
+	Contributions []Number `json:"contributions"` // by feature; with Base left out where LightGBM's are not known
 }
 
 // NewGolden takes a row and its answers as LightGBM gives them: its contributions end with the base value.

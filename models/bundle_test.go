@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"vaglio"
 	"vaglio/models"
 )
 
@@ -171,11 +172,11 @@ func TestTheRegistryPointsAtBundlesThatOpen(t *testing.T) {
 		if err := models.Write(dir, contents(t, "small", version)); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.Promote(version, models.Champion); err != nil {
+		if err := r.Promote(version, models.Champion, promotedAt); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := r.Promote("v1", models.Challenger); err != nil {
+	if err := r.Promote("v1", models.Challenger, promotedAt); err != nil {
 		t.Fatal(err)
 	}
 	if version, ok, err := r.Current(models.Champion); version != "v2" || !ok || err != nil {
@@ -189,11 +190,11 @@ func TestTheRegistryPointsAtBundlesThatOpen(t *testing.T) {
 	}
 	for version, want := range map[string]string{"v3": "manifest.json", "v4": "calls itself version v1", "v5": "no such file", "../v1": "version",
 		"champion": "name of a stage", "": "version", ".hidden": "version", "v1/../v2": "version"} {
-		if err := r.Promote(version, models.Champion); err == nil || !strings.Contains(err.Error(), want) {
+		if err := r.Promote(version, models.Champion, promotedAt); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("promote %q: got %v, want an error with %q", version, err, want)
 		}
 	}
-	if err := r.Promote("v1", "../x"); err == nil {
+	if err := r.Promote("v1", "../x", promotedAt); err == nil {
 		t.Error("promoted to a stage that there is not")
 	}
 	entries, err := r.List()
@@ -216,13 +217,16 @@ func TestTheRegistryPointsAtBundlesThatOpen(t *testing.T) {
 	}
 }
 
-func TestAPointerThatLeadsElsewhereIsRefused(t *testing.T) {
+const promotedAt vaglio.Instant = 1_790_000_000_000
+
+func TestAPointerThatLeadsElsewhereOrIsHalfWrittenIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	r, err := models.OpenRegistry(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, content := range []string{"", "../../etc\n", "v1\nv2\n", strings.Repeat("a", 1000)} {
+	for _, content := range []string{"", "../../etc\n", "v1", "v1\nv2", "v1\n\n", "v1\n../v2\n", "v1 yesterday\n", "v1 2026-01-01T00:00:00Z 2026-01-02T00:00:00Z\n",
+		"v1 2026-01-01T00:00:00Z 2026-01-02T00:00:00Z v2\n", strings.Repeat("v1\n", 100_000), strings.Repeat("a", 1000)} {
 		if err := os.WriteFile(filepath.Join(dir, "champion"), []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -139,7 +139,7 @@ func (c *Calibration) setPercentiles(logOdds []float64) {
 	slices.Sort(probabilities)
 	c.Percentiles = make([]float64, min(len(probabilities), maxKnots))
 	for k := range c.Percentiles {
-		rank := float64(k) * float64(len(probabilities)-1) / float64(len(c.Percentiles)-1)
+		rank := float64(k) * float64(len(probabilities)-1) / float64(max(1, len(c.Percentiles)-1))
 		c.Percentiles[k] = probabilities[int(math.Round(rank))]
 	}
 }

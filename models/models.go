@@ -130,6 +130,8 @@ func (m *Model) fits(catalogue *features.Catalogue) error {
 			return fmt.Errorf("%w: feature %d is %s in the model, %s in the catalogue", ErrMisfit, i, m.names[i], f.Name)
 		case f.Categorical && m.numeric[i]:
 			return fmt.Errorf("%w: the model reads %s as a number, in the catalogue it is a category", ErrMisfit, f.Name)
+		case f.Categorical && len(f.Categories) == 0:
+			return fmt.Errorf("%w: the catalogue names no categories of %s", ErrMisfit, f.Name)
 		case !f.Categorical && m.categorical[i]:
 			return fmt.Errorf("%w: the model reads %s as a category, in the catalogue it is a number", ErrMisfit, f.Name)
 		}
@@ -147,7 +149,8 @@ func (m *Model) reproduces(golden []Golden) error {
 	}
 	phi := make([]float64, len(m.names))
 	for i, g := range golden {
-		if len(g.Contributions) != len(m.names) {
+		explained := len(g.Contributions) > 0
+		if explained && len(g.Contributions) != len(m.names) {
 			return fmt.Errorf("row %d: %d contributions for %d features", i, len(g.Contributions), len(m.names))
 		}
 		vec := floats(g.Vector)
@@ -168,7 +171,7 @@ func (m *Model) reproduces(golden []Golden) error {
 		if err != nil {
 			return fmt.Errorf("row %d: %w", i, err)
 		}
-		if m.depth > goldenDepth {
+		if m.depth > goldenDepth || !explained {
 			continue
 		}
 		scale := 0.0

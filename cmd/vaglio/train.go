@@ -105,7 +105,7 @@ func trainAndReport(cmd *cobra.Command, o training.Options, registry *models.Reg
 			return fmt.Errorf("copy the bundle into the registry: %w", err)
 		}
 	}
-	if err := registry.Promote(o.Version, models.Champion); err != nil {
+	if err := registry.Promote(o.Version, models.Champion, vaglio.InstantOf(time.Now())); err != nil {
 		return err
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "model %s is champion\n", o.Version)
