@@ -4,7 +4,9 @@ SHELL := /bin/bash
 
 export CGO_ENABLED := 0
 export VAGLIO_LIB := $(CURDIR)/.deps/lib
-export VAGLIO_DATA := $(abspath $(or $(VAGLIO_DATA),../shared/data))
+# The real data of test-real. For the program itself VAGLIO_DATA is --data, so nothing else gets it from here.
+REAL_DATA := $(abspath $(or $(VAGLIO_DATA),../shared/data))
+unexport VAGLIO_DATA
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 GOLANGCI_LINT_VERSION := v2.6.2
@@ -32,8 +34,8 @@ test: go deps ## Run all tests against a real ClickHouse and a real LightGBM
 
 .PHONY: test-real
 test-real: go deps ## Run the examples on real data (VAGLIO_DATA, ../shared/data by default)
-	@test -d "$(VAGLIO_DATA)" || { echo "no folder $(VAGLIO_DATA): set VAGLIO_DATA to the folder of the example data" >&2; exit 1; }
-	build/test -count=1 -tags real -run Real ./examples/...
+	@test -d "$(REAL_DATA)" || { echo "no folder $(REAL_DATA): set VAGLIO_DATA to the folder of the example data" >&2; exit 1; }
+	VAGLIO_DATA="$(REAL_DATA)" build/test -count=1 -tags real -run Real ./examples/...
 
 .PHONY: bench
 bench: go deps ## Run the benchmarks
