@@ -249,28 +249,37 @@ func (s *serving) useModel(in *installation, engine *scoring.Engine) (follow fun
 	return func(ctx context.Context) {
 		tick := time.NewTicker(modelPoll)
 		defer tick.Stop()
-		refused := ""
+		failure := ""
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
 			}
-			version, ok, err := registry.Current(models.Champion)
-			if err != nil || !ok || version == refused || engine.Model() != nil && engine.Model().Manifest().Version == version {
-				continue
+			version, err := takeUp(registry, engine)
+			switch {
+			case err != nil && err.Error() != failure:
+				failure = err.Error()
+				in.log.Error("the champion can't be taken up, the model before stays", "error", err)
+			case err == nil:
+				failure = ""
+				if version != "" {
+					in.log.Info("model changed", "version", version)
+				}
 			}
-			bundle, err := registry.Open(version)
-			if err == nil {
-				err = engine.UseModel(bundle)
-			}
-			if err != nil {
-				refused = version
-				in.log.Error("the new champion is refused, the model before stays", "version", version, "error", err)
-				continue
-			}
-			refused = ""
-			in.log.Info("model changed", "version", version)
 		}
 	}, nil
+}
+
+// takeUp makes the engine use the champion and returns its version, "" when it does already or there is none.
+func takeUp(registry *models.Registry, engine *scoring.Engine) (version string, err error) {
+	version, ok, err := registry.Current(models.Champion)
+	if err != nil || !ok || engine.Model() != nil && engine.Model().Manifest().Version == version {
+		return "", err
+	}
+	bundle, err := registry.Open(version)
+	if err != nil {
+		return "", err
+	}
+	return version, engine.UseModel(bundle)
 }
