@@ -2,6 +2,7 @@ package history
 
 import (
 	"context"
+	"io/fs"
 
 	"vaglio"
 )
@@ -23,3 +24,31 @@ func (s *Store) TimelinesPlan(ctx context.Context, entities []vaglio.Entity, asO
 	}
 	return plan, rows.Err()
 }
+
+// ClusterStatements are all statements that make a history on a cluster, in order.
+func ClusterStatements(cluster, database string) ([]string, error) {
+	c := clusterDDL{cluster, database}
+	all := c.first()
+	plain, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	files, err := c.migrations(plain)
+	if err != nil {
+		return nil, err
+	}
+	names, err := fs.Glob(files, "*.sql")
+	for _, name := range names {
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, err
+		}
+		for _, block := range statements.FindAllSubmatch(text, -1) {
+			all = append(all, string(block[1]))
+		}
+	}
+	return all, err
+}
+
+// ClusterSettings are those of connections to a cluster.
+var ClusterSettings = clusterSettings

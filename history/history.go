@@ -6,11 +6,10 @@ package history
 import (
 	"context"
 	"database/sql"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -20,8 +19,6 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/ext"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/database"
 
 	"vaglio"
 )
@@ -32,6 +29,7 @@ const maxClockSkew = vaglio.Day
 // Options of a store.
 type Options struct {
 	BaseCurrency string           // ISO 4217; fixed by the first opening, "" takes what is stored, or EUR
+	Cluster      string           // of ClickHouse servers, by its name in their configuration; "": one server
 	Now          func() time.Time // nil: time.Now
 	Logger       *slog.Logger     // nil: slog.Default()
 }
@@ -47,9 +45,6 @@ type Store struct {
 	rates   rateTable
 }
 
-//go:embed migrations/*.sql
-var migrations embed.FS
-
 // Open connects to ClickHouse, creates the database of the DSN if need be and brings its tables up to date.
 func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
 	options, err := clickhouse.ParseDSN(dsn)
@@ -63,11 +58,17 @@ func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("the database %q is not made of a-z, 0-9 and _", options.Auth.Database)
 	}
 	options.Settings = clickhouse.Settings{"max_execution_time": 0}
+	if o.Cluster != "" {
+		if !isClusterName(o.Cluster) {
+			return nil, fmt.Errorf("the cluster %q is not made of letters, digits, _ and -", o.Cluster)
+		}
+		maps.Copy(options.Settings, clusterSettings)
+	}
 	options.DialTimeout = 5 * time.Second
 	options.ReadTimeout = 5 * time.Minute
 	options.MaxOpenConns, options.MaxIdleConns = 16, 8
 	options.DialContext = dialWithin(options)
-	if err := migrate(ctx, options); err != nil {
+	if err := migrate(ctx, options, o.Cluster); err != nil {
 		return nil, err
 	}
 	conn, err := clickhouse.Open(options)
@@ -89,31 +90,6 @@ func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
 
 func isDatabaseName(s string) bool {
 	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_") == ""
-}
-
-func migrate(ctx context.Context, options *clickhouse.Options) (err error) {
-	root := *options
-	root.Auth.Database = "default"
-	db := clickhouse.OpenDB(&root)
-	defer func() { err = errors.Join(err, db.Close()) }()
-	if _, err := db.ExecContext(ctx, "CREATE DATABASE IF NOT EXISTS "+options.Auth.Database); err != nil {
-		return fmt.Errorf("create the database %s: %w", options.Auth.Database, err)
-	}
-	own := *options
-	target := clickhouse.OpenDB(&own)
-	defer func() { err = errors.Join(err, target.Close()) }()
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	provider, err := goose.NewProvider(database.DialectClickHouse, target, files)
-	if err != nil {
-		return fmt.Errorf("prepare the migrations of history: %w", err)
-	}
-	if _, err := provider.Up(ctx); err != nil {
-		return fmt.Errorf("migrate history: %w", err)
-	}
-	return nil
 }
 
 // fixBaseCurrency makes the first opening's currency that of all that is ever stored: sums must not mix.

@@ -20,12 +20,14 @@ import (
 // wiring are the flags that say where history and ledger live.
 type wiring struct {
 	clickhouse   string
+	cluster      string
 	ledger       string
 	baseCurrency string
 }
 
 func (w *wiring) historyFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&w.clickhouse, "clickhouse", "", "DSN of a ClickHouse; without one an embedded ClickHouse runs below --data")
+	cmd.Flags().StringVar(&w.cluster, "cluster", "", "name of the cluster that the ClickHouse server is of: tables are made on all its servers")
 	cmd.Flags().StringVar(&w.baseCurrency, "base-currency", "", "currency of amounts in features, fixed by the first use of a history (default EUR)")
 }
 
@@ -65,6 +67,9 @@ func (in *installation) Close() error {
 // openHistory connects to the ClickHouse that was named, or starts the embedded one.
 func (in *installation) openHistory(ctx context.Context) (*history.Store, error) {
 	dsn := in.wiring.clickhouse
+	if dsn == "" && in.wiring.cluster != "" {
+		return nil, usagef("--cluster wants --clickhouse: the embedded ClickHouse is one server")
+	}
 	if dsn == "" {
 		server, err := embedded.Start(ctx, embedded.Options{Dir: filepath.Join(in.data, "clickhouse"), Logger: in.log})
 		if err != nil {
@@ -73,7 +78,7 @@ func (in *installation) openHistory(ctx context.Context) (*history.Store, error)
 		in.closer, in.server = append(in.closer, server), server
 		dsn = server.DSN()
 	}
-	store, err := history.Open(ctx, dsn, history.Options{BaseCurrency: in.wiring.baseCurrency, Logger: in.log})
+	store, err := history.Open(ctx, dsn, history.Options{BaseCurrency: in.wiring.baseCurrency, Cluster: in.wiring.cluster, Logger: in.log})
 	if err != nil {
 		return nil, err
 	}
