@@ -43,6 +43,7 @@ func partsOf(err error) []string {
 type metrics struct {
 	exchanges *prometheus.HistogramVec
 	decisions *prometheus.CounterVec
+	degraded  *prometheus.CounterVec
 	repeated  prometheus.Counter
 	events    *prometheus.CounterVec
 	panics    prometheus.Counter
@@ -55,6 +56,8 @@ func newMetrics(registry *prometheus.Registry) metrics {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10}}, []string{"route", "status"}),
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vaglio_decisions_total",
 			Help: "Decisions taken, by verdict."}, []string{"decision", "degraded", "dry_run"}),
+		degraded: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vaglio_decisions_degraded_total",
+			Help: "Decisions that are a review for want of what they should rest on, by what it was."}, []string{"reason"}),
 		repeated: prometheus.NewCounter(prometheus.CounterOpts{Name: "vaglio_decisions_repeated_total",
 			Help: "Requests answered with the decision taken before."}),
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vaglio_events_received_total",
@@ -62,7 +65,10 @@ func newMetrics(registry *prometheus.Registry) metrics {
 		panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "vaglio_http_panics_total",
 			Help: "Requests that ended in a panic and were answered 500."}),
 	}
-	registry.MustRegister(m.exchanges, m.decisions, m.repeated, m.events, m.panics)
+	for _, reason := range scoring.DegradedReasons {
+		m.degraded.WithLabelValues(reason) // from 0, so that the first one is seen as a rise
+	}
+	registry.MustRegister(m.exchanges, m.decisions, m.degraded, m.repeated, m.events, m.panics)
 	return m
 }
 
@@ -83,4 +89,7 @@ func (m metrics) decision(a scoring.Answer, dryRun bool) {
 		return
 	}
 	m.decisions.WithLabelValues(string(a.Verdict), strconv.FormatBool(a.Degraded), strconv.FormatBool(dryRun)).Inc()
+	for _, reason := range a.DegradedReasons {
+		m.degraded.WithLabelValues(reason).Inc()
+	}
 }

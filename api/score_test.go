@@ -36,7 +36,9 @@ func TestTheSameRequestGetsTheSameBytesAndOtherContentIsRefused(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	metrics := ask(h, "GET", "/metrics", "").Body.String()
-	for _, want := range []string{`vaglio_decisions_total{decision="review",degraded="true",dry_run="false"} 1`, "vaglio_decisions_repeated_total 1"} {
+	for _, want := range []string{`vaglio_decisions_total{decision="review",degraded="true",dry_run="false"} 1`,
+		`vaglio_decisions_degraded_total{reason="model_unavailable"} 1`, `vaglio_decisions_degraded_total{reason="contributions_disagree"} 0`,
+		"vaglio_decisions_repeated_total 1"} {
 		if !strings.Contains(metrics, want+"\n") {
 			t.Errorf("%s is not in\n%s", want, metrics)
 		}

@@ -35,6 +35,9 @@ const (
 	DegradedAdditivity = "contributions_disagree" // our reading of the model differs from the scorer's
 )
 
+// DegradedReasons lists them.
+var DegradedReasons = []string{DegradedHistory, DegradedModel, DegradedAdditivity}
+
 // maxAdditivityError is how far base + contributions may be from the model's log-odds.
 const maxAdditivityError = 1e-9
 
@@ -176,11 +179,12 @@ type DecideOptions struct {
 
 // Answer is a decision as the ledger keeps it.
 type Answer struct {
-	Body     []byte // JSON of a vaglio.Decision
-	Verdict  vaglio.Verdict
-	Degraded bool
-	Repeated bool   // it had been decided before
-	Inputs   []byte // of a dry run: what it was decided from, for [Explain]
+	Body            []byte // JSON of a vaglio.Decision
+	Verdict         vaglio.Verdict
+	Degraded        bool
+	DegradedReasons []string
+	Repeated        bool   // it had been decided before
+	Inputs          []byte // of a dry run: what it was decided from, for [Explain]
 }
 
 // Decide answers a request: once recorded, the same request gets the same bytes for ever. Errors are a [vaglio.Invalid],
@@ -230,14 +234,15 @@ func (e *Engine) Decide(ctx context.Context, r *vaglio.Request, o DecideOptions)
 			}
 		}
 		entry, err := d.conclude(reserved)
-		return Answer{Body: entry.Response, Inputs: entry.Inputs, Verdict: d.out.Verdict, Degraded: d.out.Degraded}, err
+		return Answer{Body: entry.Response, Inputs: entry.Inputs, Verdict: d.out.Verdict, Degraded: d.out.Degraded,
+			DegradedReasons: d.out.DegradedReasons}, err
 	}
 	response, again, err := e.ledger.Record(ctx, claim, d.exposure.payment(r), d.conclude)
 	if err != nil || again {
 		return repeated(response, err)
 	}
 	e.remember([]vaglio.Fact{d.fact})
-	return Answer{Body: response, Verdict: d.out.Verdict, Degraded: d.out.Degraded}, nil
+	return Answer{Body: response, Verdict: d.out.Verdict, Degraded: d.out.Degraded, DegradedReasons: d.out.DegradedReasons}, nil
 }
 
 // repeated is the answer given before.
