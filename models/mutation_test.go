@@ -2,8 +2,13 @@ package models_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -12,15 +17,18 @@ import (
 	"vaglio/training/lightgbm"
 )
 
-// What a mutated text may do is be refused, or score every row with a finite number.
+// What a mutated text may do is be refused, or score every row with a finite number. VAGLIO_MUTATIONS is how many are tried.
 func TestMutatedModelsNeitherPanicNorHang(t *testing.T) {
-	good := train(t, "small").Model
+	good := [][]byte{train(t, "small").Model, train(t, "one-hot").Model, train(t, "zero").Model}
 	x := odd(20, 1)
 	rng := rand.New(rand.NewPCG(1, 2))
 	refused := 0
-	const mutations = 5000
-	for range mutations {
-		text := mutate(rng, good)
+	mutations := 3000
+	if n, err := strconv.Atoi(os.Getenv("VAGLIO_MUTATIONS")); err == nil {
+		mutations = n
+	}
+	for i := range mutations {
+		text := mutate(rng, good[i%len(good)])
 		began := time.Now()
 		if !survives(t, text, x) {
 			refused++
@@ -126,6 +134,57 @@ func TestARandomForestIsRefused(t *testing.T) {
 	if _, err := models.ReadModel(result.Model); err == nil || !strings.Contains(err.Error(), "random forest") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// FuzzOpenBundle replaces one file of a real bundle, the manifest's hashes with it: past the hashes, nothing may panic, and
+// what opens answers with finite numbers.
+func FuzzOpenBundle(f *testing.F) {
+	good := filepath.Join(f.TempDir(), "v1")
+	if err := models.Write(good, contents(f, "small", "v1")); err != nil {
+		f.Fatal(err)
+	}
+	names := []string{"manifest.json", "calibration.json", "golden.json", "features.yaml"}
+	rng := rand.New(rand.NewPCG(7, 8))
+	files := map[string][]byte{}
+	for i, name := range append(names, "model.txt") {
+		b, err := os.ReadFile(filepath.Join(good, name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		files[name] = b
+		for range 10 {
+			f.Add(uint8(i), mutate(rng, b))
+		}
+	}
+	f.Fuzz(func(t *testing.T, which uint8, content []byte) {
+		name := names[int(which)%len(names)]
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS(good)); err != nil {
+			t.Fatal(err)
+		}
+		changed := map[string][]byte{name: content}
+		if name != "manifest.json" {
+			was, now := sha256.Sum256(files[name]), sha256.Sum256(content)
+			changed["manifest.json"] = bytes.ReplaceAll(files["manifest.json"], []byte(hex.EncodeToString(was[:])), []byte(hex.EncodeToString(now[:])))
+		}
+		for name, b := range changed {
+			if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b, err := models.Open(dir)
+		if err != nil {
+			return
+		}
+		vec := odd(1, 1)
+		logOdds, err := b.LogOdds(vec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p := b.Probability(logOdds); !(p >= 0 && p <= 1) || !(b.RiskScore(p) >= 0 && b.RiskScore(p) <= 100) {
+			t.Errorf("probability %v, risk score %v", p, b.RiskScore(p))
+		}
+	})
 }
 
 func FuzzReadModel(f *testing.F) {
