@@ -333,7 +333,7 @@ func TestARequestCountsForTheNextOneAtOnce(t *testing.T) {
 		r.Amount = 100
 		s.score("", &r)
 		_, body := s.do("GET", "/v1/decisions/"+r.ID+"/explanation", "")
-		x, err := vaglio.Decode[scoring.Explanation](body)
+		x, err := vaglio.Decode[scoring.AuditorExplanation](body)
 		if err != nil {
 			t.Fatal(err)
 		}
