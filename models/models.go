@@ -130,10 +130,10 @@ func (m *Model) fits(catalogue *features.Catalogue) error {
 			return fmt.Errorf("%w: feature %d is %s in the model, %s in the catalogue", ErrMisfit, i, m.names[i], f.Name)
 		case f.Categorical && m.numeric[i]:
 			return fmt.Errorf("%w: the model reads %s as a number, in the catalogue it is a category", ErrMisfit, f.Name)
-		case m.categorical[i] && len(f.Categories) == 0:
-			return fmt.Errorf("%w: the catalogue names no categories of %s", ErrMisfit, f.Name)
 		case !f.Categorical && m.categorical[i]:
 			return fmt.Errorf("%w: the model reads %s as a category, in the catalogue it is a number", ErrMisfit, f.Name)
+		case m.categorical[i] && len(f.Categories) == 0:
+			return fmt.Errorf("%w: the catalogue names no categories of %s", ErrMisfit, f.Name)
 		}
 	}
 	return nil
