@@ -7,7 +7,6 @@ import (
 	"maps"
 	"math"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -98,8 +97,6 @@ func Replay(ctx context.Context, h *history.Store, catalogue *features.Catalogue
 
 // replay learns the categories that learnt asks for: none of a catalogue that a model was trained with.
 func replay(ctx context.Context, h *history.Store, catalogue *features.Catalogue, learnt *learner, p Period, progress func(Progress)) (*Matrix, error) {
-	// Most of the heap is the matrix, which stays: the collector's usual room for as much again is more than is needed.
-	defer debug.SetGCPercent(debug.SetGCPercent(50))
 	m := &Matrix{}
 	expected := 0 // parts of vectors
 	err := h.Scan(ctx, []string{vaglio.KindRefundRequested}, p.From, p.Until, func(f vaglio.Fact) error {

@@ -23,6 +23,7 @@ func newDataset() *cobra.Command {
 		Example: "  vaglio dataset --from 2026-01-01 --until 2026-07-01 --out requests.parquet",
 		Args:    exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			holdMatrix()
 			if o.From == 0 || o.Until == 0 || out == "" {
 				return usagef("dataset wants --from TIME, --until TIME and --out FILE")
 			}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -35,6 +36,7 @@ func newTrain() *cobra.Command {
 			if o.Train.From == 0 || o.Train.Until == 0 || o.Test.From == 0 || o.Test.Until == 0 {
 				return usagef("train wants --from, --until, --test-from and --test-until")
 			}
+			holdMatrix()
 			if o.Maturity, err = parseDays(maturity); err != nil {
 				return usagef("--maturity: %v", err)
 			}
@@ -73,6 +75,10 @@ func newTrain() *cobra.Command {
 	f.BoolVar(&asJSON, "json", false, "print the evaluation as JSON")
 	return cmd
 }
+
+// holdMatrix sets the collector for a process whose heap is mostly a matrix that stays: its usual room for as much again is
+// more than is needed.
+func holdMatrix() { debug.SetGCPercent(50) }
 
 // trainAndReport trains into the registry, or into o.Dir, prints the evaluation and promotes.
 func trainAndReport(cmd *cobra.Command, o training.Options, registry *models.Registry, promote, asJSON bool) error {
