@@ -195,9 +195,7 @@ func (c *customer) muleDeposit() {
 	for range deposits {
 		amount := int64(min(max(d.lognormal(k.amountMedian, k.amountSigma), 30_000), 300_000))
 		p := c.pay(at, order{amount: amount / 1_000 * 1_000, deposit: true, source: paidFrom, device: device, ip: ip, unused: true})
-		if spent := d.between(k.spentShare[0], k.spentShare[1]); spent > 0.03 {
-			p.uses[0] = use{at + d.span(5*vaglio.Minute, 3*vaglio.Hour), int64(spent * float64(amount))}
-		}
+		c.tryOut(p)
 		at += d.span(vaglio.Hour, 20*vaglio.Hour)
 		if deposits == 2 && d.chance(0.5) {
 			continue
@@ -207,7 +205,7 @@ func (c *customer) muleDeposit() {
 			c.addPayout(d.span(p.at+vaglio.Minute, asked), payout, p.device, p.ip)
 		}
 		c.ask(p, claim{at: asked, amount: amount/1_000*1_000 - p.used(asked), device: device, ip: ip, payout: payout, payee: d.pick(k.payee),
-			pattern: MuleDeposit, reason: d.pick([]choice{{"changed_mind", 0.45}, {"wrong_amount", 0.25}, {"not_credited", 0.15}, {"other", 0.15}})})
+			pattern: MuleDeposit, reason: d.pick(secondThoughts)})
 	}
 }
 

@@ -105,9 +105,10 @@ var knobs = struct {
 		chargebacks: 0.0015, warnings: 0.001, returned: 0.01,
 		reviewedClean: 0.05, deniedDisputed: 0.12, disputeLost: 0.5,
 	},
-	serial: serialKnobs{months: [2]float64{4, 8}, requests: [2]int{9, 22}, firstShare: 0.1, lastShare: 0.6, climb: 0.25, dearer: 2.4, partial: 0.25, driftFrom: 0.75, drift: 0.5},
+	serial: serialKnobs{months: [2]float64{4, 8}, requests: [2]int{13, 28}, firstShare: 0.1, lastShare: 0.6, climb: 0.25, dearer: 2.4,
+		partial: 0.25, driftFrom: 0.75, drift: 0.5},
 	takeover: takeoverKnobs{
-		span: spread{9, 1.5, 40}, failedLogins: 0.5, newDevice: 0.65, reusedDevice: 0.1, credentials: 0.62, payoutAdded: 0.62, payoutElsewhere: 0.72,
+		span: spread{9, 1.5, 40}, failedLogins: 0.5, newDevice: 0.65, reusedDevice: 0.1, credentials: 0.62, payoutAdded: 0.62, payoutElsewhere: 0.62,
 		passed: 0.25, second: 0.25,
 		payee: []choice{{"match", 0.45}, {"close_match", 0.2}, {"no_match", 0.08}, {"unavailable", 0.27}},
 	},
@@ -117,19 +118,19 @@ var knobs = struct {
 		payee: []choice{{"match", 0.5}, {"close_match", 0.2}, {"no_match", 0.05}, {"unavailable", 0.25}},
 	},
 	ring: ringKnobs{
-		accountsMedian: 9, accountsSigma: 0.6, accountsPerDevice: 4, accountsPerIP: 15, accountsPerAddress: 6, calmDays: spread{42, 20, 90}, paymentsPerMonth: 2.5,
+		accountsMedian: 9, accountsSigma: 0.6, accountsPerDevice: 4, accountsPerIP: 8, accountsPerAddress: 6, calmDays: spread{42, 20, 90}, paymentsPerMonth: 2.5,
 		ringDevice: 0.5, burst: spread{5, 1, 14}, takesPart: 0.8, secondBurst: 0.4, sharedPayout: 0.2, amountMedian: 2_400,
 	},
 	received: receivedKnobs{perActor: [2]int{1, 3}, priceFactor: 2.8, priceSigma: 0.45, claimDays: [2]float64{1, 5}},
 	spent: spentKnobs{perActor: [2]int{1, 2}, amountFactor: 1.6, amountSigma: 0.4, spendHours: [2]float64{0.3, 6}, share: [2]float64{0.9, 1},
 		toRequest: spread{14, 3, 60}},
-	dip: dipKnobs{perActor: [2]int{1, 3}, before: 0.8},
+	dip: dipKnobs{perActor: [2]int{1, 3}, before: 0.9},
 	insider: insiderKnobs{limit: 50_000, share: [2]float64{0.5, 0.99}, dormantDays: [2]float64{60, 200}, batchDays: 45, found: spread{36, 12, 150},
 		payouts: 3, lateShift: 0.75, payee: []choice{{"match", 0.5}, {"close_match", 0.2}, {"unavailable", 0.3}}},
 	heavy: heavyKnobs{share: 0.25, goods: 0.85},
 	phone: phoneKnobs{before: spread{10, 0.5, 60}, failedLogins: 0.5, credentials: 0.8, stepUp: 0.85},
-	own: ownKnobs{before: spread{10, 0.3, 200}, added: 0.8, oldDays: 180, newPhone: 0.55, newcomers: 0.9, newcomerFactor: 16, byEmployee: 0.25,
-		payee: []choice{{"match", 0.62}, {"close_match", 0.22}, {"unavailable", 0.16}}},
+	own: ownKnobs{before: spread{10, 0.3, 200}, added: 0.8, oldDays: 180, newPhone: 0.55, newcomers: 0.9, newcomersHurry: 0.85, newcomerFactor: 20,
+		byEmployee: 0.25, payee: []choice{{"match", 0.62}, {"close_match", 0.22}, {"unavailable", 0.16}}},
 }
 
 // baseKnobs describe honest customers.
@@ -267,6 +268,7 @@ type ownKnobs struct {
 	oldDays        float64
 	newPhone       float64 // share who have changed their phone, too
 	newcomers      float64 // share of newcomers' claims about deposits that go to another account of theirs
+	newcomersHurry float64 // share of those within hours of the payment
 	newcomerFactor float64 // on the amounts of those
 	byEmployee     float64
 	payee          []choice

@@ -31,6 +31,13 @@ func (c *customer) toOwnAccount(p *payment, q *claim) {
 		c.fromNewPhone(p, q)
 	}
 	q.lookAlike = OwnAccount
+	c.toAnother(q)
+}
+
+// toAnother sends the money to an instrument of the same person that has not paid before.
+func (c *customer) toAnother(q *claim) {
+	k := knobs.own
+	d := c.d
 	q.payout = c.plan.ids.instrument("sct_inst", c.index, c.things+1)
 	c.things++
 	q.payee = d.pick(k.payee)
@@ -39,6 +46,30 @@ func (c *customer) toOwnAccount(p *payment, q *claim) {
 	}
 	if d.chance(k.byEmployee) {
 		q.employee = c.plan.employees[d.IntN(len(c.plan.employees))]
+	}
+}
+
+// thinkAgain lets a newcomer make a large deposit and want it on another account: it looks like a mule, yet is none of the
+// five look-alikes.
+func (c *customer) thinkAgain(at vaglio.Instant) {
+	k := knobs.own
+	d := c.d
+	m := &c.plan.merchants[c.plan.merchant(d, true)]
+	p := c.pay(at, order{merchant: m, unused: true, amount: c.price(m, d.lognormal(k.newcomerFactor, 0.7))})
+	q := c.ordinaryClaim(p, secondThoughts)
+	if d.chance(k.newcomersHurry) {
+		c.tryOut(p)
+		q.at = p.at + d.hours(knobs.mule.toRequest)
+		q.amount = p.amount - p.used(q.at)
+	}
+	c.toAnother(&q)
+	c.ask(p, q)
+}
+
+// tryOut uses a little of a deposit, or nothing.
+func (c *customer) tryOut(p *payment) {
+	if spent := c.d.between(knobs.mule.spentShare[0], knobs.mule.spentShare[1]); spent > 0.03 {
+		p.uses[0] = use{p.at + c.d.span(5*vaglio.Minute, 3*vaglio.Hour), int64(spent * float64(p.amount))}
 	}
 }
 

@@ -28,6 +28,7 @@ var (
 		{"withdrawal_right", 0.09}, {"unauthorised", 0.03}, {"other", 0.04}}
 	returnReasons = []choice{{"not_as_described", 0.33}, {"changed_mind", 0.35}, {"withdrawal_right", 0.16}, {"other", 0.06}, {"wrong_amount", 0.05},
 		{"not_received", 0.05}}
+	secondThoughts  = []choice{{"changed_mind", 0.45}, {"wrong_amount", 0.25}, {"not_credited", 0.15}, {"other", 0.15}}
 	authentications = []choice{{"password", 0.55}, {"strong", 0.35}, {"none", 0.1}}
 	sourcePayees    = []choice{{"match", 0.88}, {"close_match", 0.05}, {"unavailable", 0.06}, {"no_match", 0.01}}
 )
@@ -50,15 +51,7 @@ func (c *customer) shop(at vaglio.Instant) {
 	}
 	asks := c.d.chance(chance)
 	if asks && newcomer && c.d.chance(knobs.own.newcomers*c.deposits) {
-		m := &c.plan.merchants[c.plan.merchant(c.d, true)]
-		p := c.pay(at, order{merchant: m, unused: true, amount: c.price(m, c.d.lognormal(knobs.own.newcomerFactor, 0.7))})
-		q := c.ordinaryClaim(p, depositReasons)
-		if c.d.chance(0.6) {
-			q.at = p.at + c.d.hours(knobs.mule.toRequest)
-		}
-		c.toOwnAccount(p, &q)
-		q.lookAlike = NoLookAlike // it looks like a mule, but the look-alike is an old customer
-		c.ask(p, q)
+		c.thinkAgain(at)
 		return
 	}
 	p := c.pay(at, order{})

@@ -163,7 +163,7 @@ func TestRatesAreThoseOfTheConfig(t *testing.T) {
 		requests := float64(s.Requests)
 		near("requests per payment", requests/float64(s.Payments), c.RequestShare, 0.08)
 		near("frauds per request", float64(s.Frauds)/requests, c.FraudShare, 0.10)
-		near("payments per customer", float64(s.Payments)/float64(c.Customers), 32, 0.10)
+		near("payments per customer and year", float64(s.Payments)/float64(c.Customers)*365/float64(c.Days), 32, 0.10)
 		for p := simulate.SerialRefunder; p <= simulate.Insider; p++ {
 			want := c.Patterns[p]
 			near(p.String(), float64(s.Patterns[p])/requests, want, 0.15+2/math.Sqrt(want*requests))
@@ -229,8 +229,11 @@ func TestLabelsComeAsLateAndAsRarelyAsSaid(t *testing.T) {
 		}
 		slices.Sort(delays)
 		tolerance := 0.15
-		if pattern == "device_ring" || pattern == "insider" { // few batches
+		switch pattern {
+		case "device_ring": // a batch a burst
 			tolerance = 0.35
+		case "insider": // a dozen batches
+			tolerance = 0.5
 		}
 		if median := delays[len(delays)/2]; math.Abs(median-want.medianDays) > tolerance*want.medianDays {
 			t.Errorf("%s: the median delay is %.1f days, want %.0f", pattern, median, want.medianDays)

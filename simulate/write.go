@@ -20,7 +20,7 @@ func Write(ctx context.Context, c Config, w, truth io.Writer, progress func(done
 	var truths *bufio.Writer
 	if truth != nil {
 		truths = bufio.NewWriter(truth)
-		truths.WriteString(TruthHeader)
+		_, _ = truths.WriteString(TruthHeader) // Flush tells
 	}
 	encode := func(b *block) {
 		b.lines = make([]byte, 0, 448*len(b.events))

@@ -317,7 +317,7 @@ func demoScenes(ctx context.Context, store *history.Store, now vaglio.Instant) (
 	thief := vaglio.FieldsOf("customer", taken.Entities.Get("customer"), "device", id("device"), "ip", "203.0.113.66")
 	mule := vaglio.FieldsOf("customer", id("mule"), "payment", id("mule_payment"), "device", id("mule_device"), "instrument", id("mule_card"))
 	scenes := []scene{
-		{"a slip, cancelled at once", []vaglio.Event{slip}, request("slip", "cancellation", "duplicate", 4990, slip.Entities)},
+		{"a slip, cancelled", []vaglio.Event{slip}, request("slip", "cancellation", "duplicate", 4990, slip.Entities)},
 		{"a regular's refund", nil, request("regular", "refund", "changed_mind", regulars[1].Amount, of(regulars[1]))},
 		{"an account taken over", []vaglio.Event{
 			event("failed1", "login_failed", 3*vaglio.Hour, thief), event("failed2", "login_failed", 3*vaglio.Hour-vaglio.Minute, thief),
@@ -330,7 +330,7 @@ func demoScenes(ctx context.Context, store *history.Store, now vaglio.Instant) (
 			paid("mule_paid", 4*vaglio.Hour, 180000, mule),
 		}, withPayout(request("mule", "refund", "changed_mind", 180000, of(vaglio.Fact{Event: vaglio.Event{Entities: mule}})), id("mule_iban"), "close_match")},
 		{"more than was paid", nil, request("over", "refund", "wrong_amount", regulars[3].Amount*3, of(regulars[3]))},
-		{"a payment nobody knows", nil, request("unknown", "refund", "not_credited", 2500, of(regulars[4]).With("payment", id("nowhere")))},
+		{"an unknown payment", nil, request("unknown", "refund", "not_credited", 2500, of(regulars[4]).With("payment", id("nowhere")))},
 	}
 	return scenes, nil
 }
@@ -341,34 +341,30 @@ func withPayout(r vaglio.Request, instrument, payee string) vaglio.Request {
 	return r
 }
 
-// unusual are kinds of events after which an honest request may look like fraud.
-var unusual = []string{vaglio.KindRefundRequested, vaglio.KindChargeback, "payment_returned", "early_fraud_warning", "credentials_changed",
-	"payout_instrument_added", "login_failed", "step_up_failed", "support_contact"}
-
 // regularPayments finds the newest payments of customers who pay often, from an instrument and a device that they have used
 // for months, and to whom nothing unusual has happened lately; the newest come first.
 func regularPayments(ctx context.Context, store *history.Store, now vaglio.Instant, n int) ([]vaglio.Fact, error) {
 	payments := map[string][]vaglio.Fact{}
-	quiet := map[string]bool{}
-	err := store.Scan(ctx, append([]string{vaglio.KindPayment}, unusual...), now-150*vaglio.Day, now, func(f vaglio.Fact) error {
-		customer := f.Entities.Get(vaglio.EntityCustomer)
-		if _, seen := quiet[customer]; !seen {
-			quiet[customer] = true
-		}
-		if f.Kind != vaglio.KindPayment || strings.HasPrefix(f.ID, "demo_") {
-			quiet[customer] = false
-		} else {
-			payments[customer] = append(payments[customer], f)
-		}
-		return nil
-	})
-	if err != nil {
+	unusual := map[string]bool{}
+	look := func(kinds []string, days vaglio.Instant) error {
+		return store.Scan(ctx, kinds, now-days*vaglio.Day, now, func(f vaglio.Fact) error {
+			customer := f.Entities.Get(vaglio.EntityCustomer)
+			if f.Kind != vaglio.KindPayment || strings.HasPrefix(f.ID, "demo_") {
+				unusual[customer] = true
+			} else {
+				payments[customer] = append(payments[customer], f)
+			}
+			return nil
+		})
+	}
+	if err := errors.Join(look([]string{vaglio.KindPayment, vaglio.KindRefundRequested, "credentials_changed", "payout_instrument_added", "login_failed",
+		"step_up_failed", "support_contact"}, 150), look([]string{vaglio.KindChargeback, "payment_returned", "early_fraud_warning"}, 365)); err != nil {
 		return nil, err
 	}
 	var regulars []vaglio.Fact
 	for customer, facts := range payments {
 		slices.SortFunc(facts, func(a, b vaglio.Fact) int { return cmp.Compare(b.OccurredAt, a.OccurredAt) })
-		if quiet[customer] && isRegular(facts) {
+		if !unusual[customer] && isRegular(facts) {
 			regulars = append(regulars, facts[0])
 		}
 	}
