@@ -167,12 +167,12 @@ func current(h []Promotion) int {
 }
 
 // change replaces a stage's file by what next makes of it, unless that is nothing.
-func (r *Registry) change(stage Stage, next func([]Promotion) ([]Promotion, error)) error {
+func (r *Registry) change(stage Stage, next func([]Promotion) ([]Promotion, error)) (err error) {
 	lock := flock.New(filepath.Join(r.dir, ".lock"))
 	if err := lock.Lock(); err != nil {
 		return err
 	}
-	defer lock.Unlock()
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	h, err := r.History(stage)
 	if err != nil {
 		return err
