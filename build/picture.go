@@ -2,7 +2,7 @@
 
 // Picture turns the demo's output, colours included, into docs/demo.svg:
 //
-//	script -qec 'stty cols 144; bin/vaglio demo --once 2>/dev/null' /dev/null | go run build/picture.go > docs/demo.svg
+//	script -qec 'stty cols 152; bin/vaglio demo --once 2>/dev/null' /dev/null | go run build/picture.go > docs/demo.svg
 package main
 
 import (
