@@ -60,7 +60,7 @@ func (t *Tail) Follow(ctx context.Context, every time.Duration, visit func([]vag
 			return
 		case <-tick.C:
 		}
-		facts, err := t.poll(ctx)
+		facts, err := t.pollWithin(ctx, pollTimeout)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -77,6 +77,15 @@ func (t *Tail) Follow(ctx context.Context, every time.Duration, visit func([]vag
 			visit(facts)
 		}
 	}
+}
+
+// pollTimeout ends a poll on a connection that says nothing any more; the next one takes another.
+const pollTimeout = 5 * time.Second
+
+func (t *Tail) pollWithin(ctx context.Context, timeout time.Duration) ([]vaglio.Fact, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return t.poll(ctx)
 }
 
 // poll returns the facts of the overlap that were not seen before. Only of the seconds in which something is new the ids are

@@ -156,3 +156,24 @@ func TestWhatWeStoreOurselvesCountsAtOnce(t *testing.T) {
 	s.clock.set(t0 + vaglio.Second)
 	expect(t, "failed logins after", ask("after"), 1)
 }
+
+func TestAMemoryThatLagsIsNotAsked(t *testing.T) {
+	far, wire := overWire(t)
+	s := newService(t, always, func(o *scoring.Options) { o.Cache, o.History, o.Budget = 1<<20, far, 200*time.Millisecond })
+	ctx, cancel := context.WithCancel(context.Background())
+	var following sync.WaitGroup
+	following.Go(func() { _ = s.Follow(ctx) })
+	t.Cleanup(func() { cancel(); following.Wait() })
+	s.waitFor("the memory to follow", func() bool { _, current := s.Lag(); return current })
+	d, _ := s.decides(s.request("warm"))
+	expect(t, "warnings while it follows", len(d.Warnings), 0)
+	wire.stalled.Store(true)
+	s.waitFor("the lag", func() bool { _, current := s.Lag(); return !current })
+	d, _ = s.decides(s.request("stale"))
+	isDegraded(t, d, scoring.DegradedHistory)
+	if len(d.Warnings) != 1 || d.Warnings[0] != "history_stale" {
+		t.Errorf("warnings %v", d.Warnings)
+	}
+	wire.stalled.Store(false)
+	s.waitFor("the memory to follow again", func() bool { _, current := s.Lag(); return current })
+}

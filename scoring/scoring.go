@@ -193,10 +193,14 @@ type Answer struct {
 func (e *Engine) Decide(ctx context.Context, r *vaglio.Request, o DecideOptions) (Answer, error) {
 	started := e.now()
 	d := decision{engine: e, request: r, options: o, started: started, moment: vaglio.InstantOf(started)}
+	d.out.Warnings = []string{}
 	if m := e.inUse.Load(); m != nil {
 		d.bundle = m.bundle
-		if _, current := e.Lag(); current {
+		switch _, current := e.Lag(); {
+		case current:
 			d.memory = m.memory
+		case e.tail.Load() != nil:
+			d.warn(warningStale)
 		}
 	}
 	switch {
@@ -288,15 +292,22 @@ type assessment struct {
 	contributions                         []float64
 }
 
+// Warnings of decisions that are sound all the same.
+const (
+	warningClock = "requested_at_differs" // by more than 5 minutes from the server's clock
+	warningStale = "history_stale"        // the memory lags, so history was read afresh
+)
+
+func (d *decision) warn(warning string) { d.out.Warnings = append(d.out.Warnings, warning) }
+
 func (d *decision) checkClock(now vaglio.Instant) error {
-	d.out.Warnings = []string{}
 	off := d.request.RequestedAt - now
 	switch {
 	case d.request.RequestedAt == 0 || d.options.AsOf != 0:
 	case off > clockTolerance:
 		return vaglio.Invalid{{Pointer: "/requested_at", Detail: "is more than 5 minutes ahead of the server's clock"}}
 	case off < -clockTolerance:
-		d.out.Warnings = append(d.out.Warnings, "requested_at_differs")
+		d.warn(warningClock)
 	}
 	return nil
 }
