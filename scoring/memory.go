@@ -66,14 +66,17 @@ func (e *Engine) Follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	e.forget() // what was read before this tail began may have changed unseen
 	e.tail.Store(tail)
 	defer e.tail.Store(nil)
-	tail.Follow(ctx, followEvery, e.remember, func() {
-		if m := e.inUse.Load(); m != nil && m.memory != nil {
-			m.memory.Forget()
-		}
-	})
+	tail.Follow(ctx, followEvery, e.remember, e.forget)
 	return nil
+}
+
+func (e *Engine) forget() {
+	if m := e.inUse.Load(); m != nil && m.memory != nil {
+		m.memory.Forget()
+	}
 }
 
 // remember brings facts into the memory, which may have them already.

@@ -1,7 +1,7 @@
 // Package scoring decides requests. [Engine.Decide] is the way of a request: what is known of its entities, the vector,
-// the model's probability with exact contributions, the policy, and the ledger that records it all once. policy.go holds
-// what becomes of a probability, exposure.go what may still leave a payment, reasons.go the words, inputs.go what is kept
-// for explanations and replay.
+// the model's probability with exact contributions, the policy, and the ledger that records it all once. known.go finds out
+// what is known, memory.go keeps it in memory (package states), policy.go holds what becomes of a probability, exposure.go
+// what may still leave a payment, reasons.go the words, inputs.go what is kept for explanations and replay.
 package scoring
 
 import (
