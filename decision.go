@@ -43,6 +43,7 @@ type Decision struct {
 	Degraded         bool           `json:"degraded"`
 	DegradedReasons  []string       `json:"degraded_reasons"`
 	CaseID           string         `json:"case_id,omitzero"`
+	DuplicateOf      string         `json:"duplicate_of,omitzero"` // the open request on the same payment and amount that came first
 	DryRun           bool           `json:"dry_run,omitzero"` // nothing was recorded, no money may move on it
 	DecidedAt        Instant        `json:"decided_at"`
 	LatencyMS        Latency        `json:"latency_ms"`
@@ -113,4 +114,39 @@ type Latency struct {
 	Explain  float64 `json:"explain"`
 	Store    float64 `json:"store"`
 	Total    float64 `json:"total"`
+}
+
+// Taken is a decision as analysts find it in history: what was decided, by what, and what else would have been said.
+// Numbers that nobody gave are NaN.
+type Taken struct {
+	DecisionID, RequestID string
+	Customer, Payment     string
+	DecidedAt             Instant
+	Verdict               Verdict
+	Amount                int64 // minor units of Currency
+	Currency              string
+	BaseAmount            int64 // minor units of the base currency
+	BaseKnown             bool
+	ApprovedAmount        int64
+	Probability, LogOdds  float64
+	RiskScore             float64
+	ModelVersion          string // "" without a model
+	PolicyVersion         string
+	Stage                 string  // of the model that decided: champion or challenger; "" without
+	Explored              bool    // let through although the policy would not have
+	Propensity            float64 // the chance with which requests like this one got this verdict; 1 unless exploration was on
+	Audit                 bool    // an approval drawn for silent review
+	Degraded              bool
+	DegradedReasons       []string
+	Rules                 []RuleHit
+	Shadows               []Shadow
+	LatencyMS             float64
+}
+
+// Shadow is what a model that does not decide said of a request.
+type Shadow struct {
+	ModelVersion string  `json:"model_version"`
+	Stage        string  `json:"stage"`
+	Probability  float64 `json:"probability"`
+	Verdict      Verdict `json:"decision"`
 }
