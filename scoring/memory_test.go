@@ -44,7 +44,7 @@ func remembering(t *testing.T, bytes int64) *service {
 
 func (s *service) waitFor(what string, there func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !there(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !there(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("waited in vain for %s", what)
 		}

@@ -56,7 +56,7 @@ func TestARunningServerFollowsPromotionsAndRollbacks(t *testing.T) {
 	decides := func(version string) {
 		t.Helper()
 		got := ""
-		for deadline := time.Now().Add(20 * time.Second); got != version && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); got != version && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 			r := refundOf(t, "follows", 9)
 			d, _ := s.score("?dry_run=true", &r)
 			if d.Degraded || d.Model == nil {
