@@ -22,10 +22,47 @@ import (
 
 // Row is one request of a matrix.
 type Row struct {
-	ID       string
-	At       vaglio.Instant
-	Customer string // "" if the request names none
-	Fraud    bool   // meaningful once labelled
+	ID         string
+	At         vaglio.Instant
+	Customer   string  // "" if the request names none
+	*Traits            // never nil, shared by rows that are alike
+	BaseAmount int64   // minor units of the base currency; meaningless unless BaseKnown
+	Weight     float64 // of its label, 0..1; 1 until labelled
+	Propensity float64 // chance with which its outcome could become known, above 0 and up to 1
+	BaseKnown  bool
+	Fraud      bool // meaningful once labelled
+}
+
+// Traits are what segments of requests are cut by, as the requests said them: "" what they did not say.
+type Traits struct{ Channel, Country, Rail, Type, Reason string }
+
+// rowMaker makes rows out of requests; what several have in common is kept once.
+type rowMaker struct {
+	customers map[string]string
+	traits    map[Traits]*Traits
+}
+
+func newRowMaker() *rowMaker {
+	return &rowMaker{customers: map[string]string{}, traits: map[Traits]*Traits{}}
+}
+
+// row clones all that it keeps: else it would keep the whole event.
+func (k *rowMaker) row(request *vaglio.Fact) Row {
+	customer, known := k.customers[request.Entities.Get(vaglio.EntityCustomer)]
+	if !known {
+		customer = strings.Clone(request.Entities.Get(vaglio.EntityCustomer))
+		k.customers[customer] = customer
+	}
+	get := request.Attributes.Get
+	said := Traits{Channel: get("channel"), Country: get("country"), Rail: get("rail"), Type: get("type"), Reason: get("reason")}
+	traits := k.traits[said]
+	if traits == nil {
+		traits = &Traits{strings.Clone(said.Channel), strings.Clone(said.Country), strings.Clone(said.Rail), strings.Clone(said.Type),
+			strings.Clone(said.Reason)}
+		k.traits[*traits] = traits
+	}
+	return Row{ID: strings.Clone(request.ID), At: request.OccurredAt, Customer: customer, Traits: traits, BaseAmount: request.BaseAmount,
+		BaseKnown: request.BaseKnown, Weight: 1, Propensity: 1}
 }
 
 // settled tells whether a request is old enough at the cut for its label, or the lack of one, to count.
@@ -97,11 +134,10 @@ func Replay(ctx context.Context, h *history.Store, catalogue *features.Catalogue
 
 // replay learns the categories that learnt asks for: none of a catalogue that a model was trained with.
 func replay(ctx context.Context, h *history.Store, catalogue *features.Catalogue, learnt *learner, p Period, progress func(Progress)) (*Matrix, error) {
-	m := &Matrix{}
+	m, rows := &Matrix{}, newRowMaker()
 	expected := 0 // parts of vectors
 	err := h.Scan(ctx, []string{vaglio.KindRefundRequested}, p.From, p.Until, func(f vaglio.Fact) error {
-		// Clones: else each would keep the whole event.
-		m.Rows = append(m.Rows, Row{ID: strings.Clone(f.ID), At: f.OccurredAt, Customer: strings.Clone(f.Entities.Get(vaglio.EntityCustomer))})
+		m.Rows = append(m.Rows, rows.row(&f))
 		expected += len(catalogue.Timelines(&f))
 		learnt.add(&f)
 		return nil
