@@ -41,6 +41,9 @@ var conformance = []struct {
 	{"a key opens until it expires or is revoked", keys},
 	{"a wrong key is refused with all its faults", wrongKeys},
 	{"a bootstrap key is made once and stays revoked", bootstrapKey},
+	{"policies are published, approved by a second person, and rolled back", policies},
+	{"a list tells what was on it when", lists},
+	{"guards hold until their time or a hand", guards},
 }
 
 func TestSQLiteConforms(t *testing.T) {
