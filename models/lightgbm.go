@@ -294,7 +294,11 @@ func parseTree(keys map[string]pair, leaves, features int, t *tree) error {
 		{"left_child", func(n *node, s string) (ok bool) { n.left, ok = child(s); return ok }},
 		{"right_child", func(n *node, s string) (ok bool) { n.right, ok = child(s); return ok }},
 		{"internal_count", func(n *node, s string) (ok bool) { n.count, ok = count(s); return ok }},
+		{"split_gain", func(n *node, s string) (ok bool) { n.gain, ok = float(s); return ok && isFinite(n.gain) }},
 	} {
+		if _, given := keys[column.key]; !given && column.key == "split_gain" { // scoring does without
+			continue
+		}
 		i := 0
 		if err := each(keys[column.key], len(t.nodes), func(s string) bool {
 			i++

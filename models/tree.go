@@ -23,6 +23,7 @@ type tree struct {
 type node struct {
 	threshold   float64
 	count       float64  // training rows
+	gain        float64  // of the split, with the 6 digits that LightGBM writes; 0 where the text has none
 	categories  []uint32 // bit c: category c goes left
 	feature     int32
 	left, right int32
