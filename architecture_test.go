@@ -16,6 +16,7 @@ import (
 var arrows = map[string][]string{
 	".":                 {},
 	"native":            {},
+	"document":          {"."},
 	"parquet":           {"."},
 	"features":          {"."},
 	"models":            {".", "features"},
@@ -23,7 +24,9 @@ var arrows = map[string][]string{
 	"history/embedded":  {"native"},
 	"history/ingest":    {".", "parquet"},
 	"ledger":            {"."},
-	"scoring":           {".", "features", "models", "history", "ledger", "scoring/states"},
+	"scoring":           {".", "features", "models", "history", "ledger", "scoring/lists", "scoring/states"},
+	"scoring/lists":     {".", "ledger"},
+	"scoring/policy":    {".", "document", "features", "models"},
 	"scoring/states":    {".", "features"},
 	"training":          {".", "features", "models", "history", "parquet", "training/lightgbm"},
 	"training/lightgbm": {"native"},
