@@ -19,9 +19,37 @@ const (
 	KindRefundPaid      = "refund_paid"
 	KindRefundFailed    = "refund_failed"
 	KindChargeback      = "chargeback"
+	KindPaymentReturned = "payment_returned" // pulled back: direct debit, ACH
+	KindDisputeWon      = "dispute_won"      // by the merchant
+	KindDisputeLost     = "dispute_lost"     // by the merchant: the customer was right
+	KindRefundDenied    = "refund_denied"
+	KindRecallRequested = "recall_requested"
 	KindFraudConfirmed  = "fraud_confirmed"
 	KindFraudCleared    = "fraud_cleared"
 )
+
+// The attributes of a label: who says so, what kind of fraud it was, and, where it is not the source's usual one, how much
+// the label weighs in training, a decimal number from 0 to 1.
+const (
+	AttributeSource    = "source"
+	AttributeFraudType = "fraud_type"
+	AttributeWeight    = "weight"
+)
+
+// Where labels come from; the set is open.
+const (
+	SourceInvestigation   = "investigation"
+	SourceChargeback      = "chargeback"
+	SourcePaymentReturned = "payment_returned"
+	SourceRecall          = "recall"
+	SourceDispute         = "dispute"
+	SourceVictimReport    = "victim_report"
+	SourceReview          = "review"
+	SourceAudit           = "audit"
+)
+
+// FraudTypes are the values of a label's fraud_type.
+var FraudTypes = []string{"first_party", "third_party", "mule", "ring", "insider"}
 
 // The kinds of entities that the service itself reads; the set is open.
 const (
@@ -93,7 +121,7 @@ func (e *Event) IsLabel() bool { return e.Kind == KindFraudConfirmed || e.Kind =
 // labels, and what became of a refund.
 func (e *Event) FollowsRequest() bool {
 	switch e.Kind {
-	case KindFraudConfirmed, KindFraudCleared, KindRefundPaid, KindRefundFailed, "refund_cancelled", "refund_denied":
+	case KindFraudConfirmed, KindFraudCleared, KindRefundPaid, KindRefundFailed, "refund_cancelled", KindRefundDenied:
 		return e.Entities.Get(EntityRequest) != ""
 	default:
 		return false
