@@ -12,6 +12,7 @@ import (
 
 	"vaglio"
 	"vaglio/ledger"
+	"vaglio/ledger/ledgertest"
 )
 
 // opener opens one store, the same one at every call.
@@ -51,6 +52,15 @@ func TestSQLiteConforms(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "ledger.db")
 			c.test(t, func(o ledger.Options) *ledger.Ledger { return open(t, "sqlite:"+path, o) })
+		})
+	}
+}
+
+func TestPostgreSQLConforms(t *testing.T) {
+	for _, c := range conformance {
+		t.Run(c.name, func(t *testing.T) {
+			dsn := ledgertest.Postgres(t)
+			c.test(t, func(o ledger.Options) *ledger.Ledger { return open(t, dsn, o) })
 		})
 	}
 }

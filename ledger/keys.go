@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"vaglio"
 )
@@ -38,6 +39,10 @@ type Key struct {
 	CreatedAt vaglio.Instant `json:"created_at"`
 	ExpiresAt vaglio.Instant `json:"expires_at,omitzero"` // 0: never
 	RevokedAt vaglio.Instant `json:"revoked_at,omitzero"` // 0: not revoked
+	// LastUsedAt is exact to about a minute; 0: never used.
+	LastUsedAt vaglio.Instant `json:"last_used_at,omitzero"`
+	Replaces   string         `json:"replaces,omitzero"`   // the key that this one rotated
+	RateLimit  float64        `json:"rate_limit,omitzero"` // calls a second; 0: the server's, below 0: none
 }
 
 // Allows reports whether the key opens what a scope protects.
@@ -68,11 +73,15 @@ func (l *Ledger) CreateKey(ctx context.Context, name string, scopes []string, ex
 	if len(bad) > 0 {
 		return Key{}, "", bad
 	}
-	random := make([]byte, 32)
-	rand.Read(random) // never fails: crypto/rand ends the process instead
-	secret := "vgl_" + base64.RawURLEncoding.EncodeToString(random)
+	secret := newSecret()
 	k := Key{ID: newKeyID(), Name: name, Scopes: slices.Compact(slices.Sorted(slices.Values(scopes))), CreatedAt: now, ExpiresAt: expires}
 	return k, secret, l.insertKey(ctx, k, secret)
+}
+
+func newSecret() string {
+	random := make([]byte, 32)
+	rand.Read(random) // never fails: crypto/rand ends the process instead
+	return "vgl_" + base64.RawURLEncoding.EncodeToString(random)
 }
 
 func newKeyID() string { return "key_" + strings.ToLower(rand.Text()) }
@@ -88,18 +97,101 @@ func (l *Ledger) EnsureBootstrapKey(ctx context.Context, secret string) error {
 
 // insertKey does nothing for a secret that is stored already.
 func (l *Ledger) insertKey(ctx context.Context, k Key, secret string) error {
-	hash := sha256.Sum256([]byte(secret))
-	_, err := l.write.ExecContext(ctx, `INSERT INTO api_keys (id, name, hash, scopes, created_at, expires_at, revoked_at)
-		VALUES ($1, $2, $3, $4, $5, $6, 0) ON CONFLICT (hash) DO NOTHING`,
-		k.ID, k.Name, hash[:], strings.Join(k.Scopes, " "), int64(k.CreatedAt), int64(k.ExpiresAt))
+	_, err := l.write.ExecContext(ctx, insertKeySQL, keyValues(k, secret)...)
 	if err != nil {
 		return fmt.Errorf("store key %q: %w", k.Name, err)
 	}
 	return nil
 }
 
+// keyValues are the arguments of insertKeySQL.
+func keyValues(k Key, secret string) []any {
+	hash := sha256.Sum256([]byte(secret))
+	return []any{k.ID, k.Name, hash[:], strings.Join(k.Scopes, " "), int64(k.CreatedAt), int64(k.ExpiresAt), k.Replaces, k.RateLimit}
+}
+
+// RotateKey makes a key that takes over name, scopes, rate and span of life of another one, which stays usable for the
+// overlap, unless it ends before. It returns the new key and its secret. An unknown id is ErrNotFound; a key that is not
+// usable any more, or an overlap below 0, is a vaglio.Invalid.
+func (l *Ledger) RotateKey(ctx context.Context, id string, overlap time.Duration) (k Key, secret string, err error) {
+	tx, err := l.write.BeginTx(ctx, nil)
+	if err != nil {
+		return Key{}, "", fmt.Errorf("rotate key %s: %w", id, err)
+	}
+	defer func() { _ = tx.Rollback() }() // does nothing after the commit
+	now := l.now()
+	old, err := scanKey(tx.QueryRowContext(ctx, `SELECT `+keyColumns+` FROM api_keys WHERE id = $1`, id))
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return Key{}, "", fmt.Errorf("rotate key %s: %w", id, ErrNotFound)
+	case err != nil:
+		return Key{}, "", fmt.Errorf("rotate key %s: %w", id, err)
+	case !old.usable(now):
+		return Key{}, "", vaglio.Invalid{{Pointer: "/id", Detail: "has expired or was revoked: create a new key"}}
+	case overlap < 0:
+		return Key{}, "", vaglio.Invalid{{Pointer: "/overlap", Detail: "is below 0"}}
+	}
+	k, secret = old, newSecret()
+	k.ID, k.CreatedAt, k.LastUsedAt, k.Replaces = newKeyID(), now, 0, old.ID
+	end := now + vaglio.Instant(overlap.Milliseconds())
+	if old.ExpiresAt != 0 {
+		k.ExpiresAt, end = now+(old.ExpiresAt-old.CreatedAt), min(end, old.ExpiresAt)
+	}
+	if _, err := tx.ExecContext(ctx, insertKeySQL, keyValues(k, secret)...); err != nil {
+		return Key{}, "", fmt.Errorf("rotate key %s: %w", id, err)
+	}
+	if _, err := tx.ExecContext(ctx, `UPDATE api_keys SET expires_at = $1 WHERE id = $2`, int64(end), id); err != nil {
+		return Key{}, "", fmt.Errorf("rotate key %s: %w", id, err)
+	}
+	if err := tx.Commit(); err != nil {
+		return Key{}, "", fmt.Errorf("rotate key %s: %w", id, err)
+	}
+	return k, secret, nil
+}
+
+// maxRate is far above what one replica answers, in calls a second.
+const maxRate = 1_000_000
+
+// SetKeyRate gives a key its own limit in calls a second; 0: that of the server, below 0: none. An unknown id is
+// ErrNotFound, a limit out of bounds a vaglio.Invalid.
+func (l *Ledger) SetKeyRate(ctx context.Context, id string, perSecond float64) error {
+	if !(perSecond <= maxRate) || perSecond > 0 && perSecond < 1.0/3600 { // NaN is out, too
+		return vaglio.Invalid{{Pointer: "/rate_limit", Detail: fmt.Sprintf("want at most %d calls a second and at least one an hour", maxRate)}}
+	}
+	result, err := l.write.ExecContext(ctx, `UPDATE api_keys SET rate_limit = $1 WHERE id = $2`, max(perSecond, -1), id)
+	return oneRow(result, err, "set the rate of key "+id)
+}
+
+// NoteKeyUses stores when keys were last used, by their ids. Earlier moments than those stored and unknown keys change
+// nothing.
+func (l *Ledger) NoteKeyUses(ctx context.Context, last map[string]vaglio.Instant) error {
+	for id, at := range last {
+		if _, err := l.write.ExecContext(ctx, `UPDATE api_keys SET last_used_at = $1 WHERE id = $2 AND last_used_at < $1`, int64(at), id); err != nil {
+			return fmt.Errorf("note the use of key %s: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// oneRow is ErrNotFound when nothing was changed.
+func oneRow(result sql.Result, err error, doing string) error {
+	var n int64
+	if err == nil {
+		n, err = result.RowsAffected()
+	}
+	if err == nil && n == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return nil
+}
+
 const (
-	keyColumns = `id, name, scopes, created_at, expires_at, revoked_at`
+	insertKeySQL = `INSERT INTO api_keys (id, name, hash, scopes, created_at, expires_at, revoked_at, replaces, rate_limit)
+		VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8) ON CONFLICT (hash) DO NOTHING`
+	keyColumns = `id, name, scopes, created_at, expires_at, revoked_at, last_used_at, replaces, rate_limit`
 	readKeySQL = `SELECT hash, ` + keyColumns + ` FROM api_keys WHERE hash = $1`
 )
 
@@ -125,7 +217,7 @@ func (l *Ledger) Authenticate(ctx context.Context, secret string) (Key, error) {
 func scanKey(row interface{ Scan(...any) error }, first ...any) (Key, error) {
 	var k Key
 	var scopes string
-	err := row.Scan(append(first, &k.ID, &k.Name, &scopes, &k.CreatedAt, &k.ExpiresAt, &k.RevokedAt)...)
+	err := row.Scan(append(first, &k.ID, &k.Name, &scopes, &k.CreatedAt, &k.ExpiresAt, &k.RevokedAt, &k.LastUsedAt, &k.Replaces, &k.RateLimit)...)
 	k.Scopes = strings.Fields(scopes)
 	return k, err
 }
@@ -152,17 +244,7 @@ func (l *Ledger) Keys(ctx context.Context) ([]Key, error) {
 func (l *Ledger) RevokeKey(ctx context.Context, id string) error {
 	result, err := l.write.ExecContext(ctx, `UPDATE api_keys SET revoked_at = CASE revoked_at WHEN 0 THEN $1 ELSE revoked_at END
 		WHERE id = $2`, int64(l.now()), id)
-	if err != nil {
-		return fmt.Errorf("revoke key %s: %w", id, err)
-	}
-	n, err := result.RowsAffected()
-	if err == nil && n == 0 {
-		err = ErrNotFound
-	}
-	if err != nil {
-		return fmt.Errorf("revoke key %s: %w", id, err)
-	}
-	return nil
+	return oneRow(result, err, "revoke key "+id)
 }
 
 // HasKeys reports whether there has ever been a key, usable or not: an API that was closed stays closed when its last

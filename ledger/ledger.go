@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,7 +43,9 @@ type Ledger struct {
 	log       *slog.Logger
 	maxOutbox int64
 
-	write *sql.DB // the one writing connection
+	replicated bool // PostgreSQL: other processes write at the same time, so transactions lock what they rest on
+
+	write *sql.DB // SQLite: the one writing connection
 	read  *sql.DB
 	sql   statements
 
@@ -56,8 +60,9 @@ type Ledger struct {
 	once    sync.Once
 }
 
-// Open opens the ledger at "sqlite:/path/ledger.db", or a plain path, creates it if need be, and brings its schema up to
-// date. A schema newer than this binary is refused.
+// Open opens the ledger at "sqlite:/path/ledger.db", or a plain path, which it creates if need be, or the one in the
+// PostgreSQL database at "postgres://…", which any number of replicas may share, and brings its schema up to date. A
+// schema newer than this binary is refused.
 func Open(ctx context.Context, dsn string, o Options) (*Ledger, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -77,15 +82,37 @@ func Open(ctx context.Context, dsn string, o Options) (*Ledger, error) {
 		done:      make(chan struct{}),
 		closed:    make(chan struct{}),
 	}
-	var err error
-	if l.write, l.read, err = openSQLite(ctx, dsn); err != nil {
-		return nil, fmt.Errorf("open ledger %s: %w", dsn, err)
+	shown, err := l.openDatabases(ctx, dsn)
+	if err != nil {
+		return nil, fmt.Errorf("open ledger %s: %w", shown, err)
 	}
 	if l.sql, err = prepare(ctx, l.write, l.read); err != nil {
-		return nil, fmt.Errorf("open ledger %s: %w", dsn, errors.Join(err, l.closeDatabases()))
+		return nil, fmt.Errorf("open ledger %s: %w", shown, errors.Join(err, l.closeDatabases()))
 	}
 	go l.commitGroups()
 	return l, nil
+}
+
+// openDatabases opens the engine that the address names, and returns the address without a password.
+func (l *Ledger) openDatabases(ctx context.Context, dsn string) (shown string, err error) {
+	scheme, path, found := strings.Cut(dsn, ":")
+	if !found {
+		scheme, path = "sqlite", dsn
+	}
+	switch scheme {
+	case "sqlite":
+		l.write, l.read, err = openSQLite(ctx, path)
+		return dsn, err
+	case "postgres", "postgresql":
+		l.replicated = true
+		l.write, l.read, err = openPostgres(ctx, dsn)
+		if address, wrong := url.Parse(dsn); wrong == nil {
+			return address.Redacted(), err
+		}
+		return scheme + "://…", err
+	default:
+		return scheme + ":…", fmt.Errorf("unknown kind of ledger %q, want sqlite:/path/ledger.db or postgres://…", scheme)
+	}
 }
 
 // Close waits for the calls of Record under way, which all get their answer, and closes the database. Later calls of

@@ -57,10 +57,11 @@ func deliverAll(t *testing.T, l *ledger.Ledger) (batches [][]vaglio.Fact) {
 	return batches
 }
 
-// roundTrip stores facts of any shape, also those that an event's own validation would refuse.
+// roundTrip stores facts of any shape, also those that an event's own validation would refuse; but no NUL, which
+// PostgreSQL has no place for in a text.
 func roundTrip(t *testing.T, open opener) {
 	l := open(ledger.Options{})
-	text := rapid.StringN(0, 20, -1)
+	text := rapid.StringOfN(rapid.Rune().Filter(func(r rune) bool { return r != 0 }), 0, 20, -1)
 	fields := rapid.Custom(func(t *rapid.T) vaglio.Fields {
 		if fs := vaglio.FieldsOf(rapid.SliceOfN(text, 6, 6).Draw(t, "fields")...); len(fs) > 0 {
 			return fs

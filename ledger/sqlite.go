@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -23,14 +22,7 @@ import (
 var migrations embed.FS
 
 // openSQLite opens a pool of exactly one writing connection and one of readers over the same file.
-func openSQLite(ctx context.Context, dsn string) (write, read *sql.DB, err error) {
-	scheme, path, found := strings.Cut(dsn, ":")
-	if !found {
-		scheme, path = "sqlite", dsn
-	}
-	if scheme != "sqlite" {
-		return nil, nil, fmt.Errorf("unknown kind of ledger %q, want sqlite:/path/ledger.db", scheme)
-	}
+func openSQLite(ctx context.Context, path string) (write, read *sql.DB, err error) {
 	if path == "" || path == ":memory:" {
 		return nil, nil, errors.New("want the path of a file")
 	}
@@ -59,7 +51,7 @@ func openSQLite(ctx context.Context, dsn string) (write, read *sql.DB, err error
 		return nil, nil, err
 	}
 	write.SetMaxOpenConns(1)
-	if err := migrate(ctx, write); err != nil {
+	if err := migrate(ctx, write, goose.DialectSQLite3, "migrations/sqlite"); err != nil {
 		return nil, nil, errors.Join(err, write.Close())
 	}
 	if read, err = sql.Open("sqlite", address(path, "query_only(ON)")); err != nil {
@@ -91,13 +83,12 @@ func createPrivate(path string) error {
 }
 
 // migrate applies the migrations that the database lacks.
-func migrate(ctx context.Context, db *sql.DB) error {
-	files, err := fs.Sub(migrations, "migrations/sqlite")
+func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect, folder string) error {
+	files, err := fs.Sub(migrations, folder)
 	if err != nil {
 		return err
 	}
-	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithDisableGlobalRegistry(true),
-		goose.WithLogger(goose.NopLogger()))
+	provider, err := goose.NewProvider(dialect, db, files, goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
 	if err != nil {
 		return fmt.Errorf("read the migrations: %w", err)
 	}

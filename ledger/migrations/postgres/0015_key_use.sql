@@ -1,0 +1,3 @@
+-- +goose Up
+ALTER TABLE api_keys ADD COLUMN last_used_at BIGINT NOT NULL DEFAULT 0; -- Unix milliseconds, about a minute exact; 0: never
+ALTER TABLE api_keys ADD COLUMN replaces TEXT NOT NULL DEFAULT ''; -- the key that this one rotated

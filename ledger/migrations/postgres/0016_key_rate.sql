@@ -1,0 +1,2 @@
+-- +goose Up
+ALTER TABLE api_keys ADD COLUMN rate_limit DOUBLE PRECISION NOT NULL DEFAULT 0; -- calls a second; 0: the server's, below 0: none

@@ -1,0 +1,78 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+)
+
+// Connections of one replica to PostgreSQL.
+const (
+	postgresWriters = 4
+	postgresReaders = 16
+)
+
+// openPostgres opens a pool of writers and one of readers, which can't write.
+func openPostgres(ctx context.Context, dsn string) (write, read *sql.DB, err error) {
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, nil, err // pgx leaves the password out
+	}
+	config.ConnectTimeout = cmp.Or(config.ConnectTimeout, 10*time.Second)
+	for name, value := range map[string]string{
+		"application_name":                    "vaglio",
+		"synchronous_commit":                  "on",  // a decision that was answered survives a power cut
+		"statement_timeout":                   "30s", // a server that hangs must not hold up every caller for ever
+		"idle_in_transaction_session_timeout": "60s", // nor a client of its that does: others wait for its locks
+	} {
+		if config.RuntimeParams[name] == "" {
+			config.RuntimeParams[name] = value
+		}
+	}
+	write = stdlib.OpenDB(*config)
+	write.SetMaxOpenConns(postgresWriters)
+	write.SetMaxIdleConns(postgresWriters)
+	if err := migratePostgres(ctx, write); err != nil {
+		return nil, nil, errors.Join(err, write.Close())
+	}
+	reader := config.Copy()
+	reader.RuntimeParams["default_transaction_read_only"] = "on"
+	read = stdlib.OpenDB(*reader)
+	read.SetMaxOpenConns(postgresReaders)
+	read.SetMaxIdleConns(postgresReaders)
+	return write, read, nil
+}
+
+// migrationLock is the key of the advisory lock that one replica at a time migrates under.
+var migrationLock = lockKey("vaglio: migrations of the ledger")
+
+func migratePostgres(ctx context.Context, db *sql.DB) (err error) {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, `SELECT set_config('statement_timeout', '0', false), pg_advisory_lock($1)`, migrationLock); err != nil {
+		return fmt.Errorf("wait for other replicas that migrate: %w", err)
+	}
+	defer func() {
+		_, unlock := conn.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1), set_config('statement_timeout', '30s', false)`, migrationLock)
+		err = errors.Join(err, unlock)
+	}()
+	return migrate(ctx, db, goose.DialectPostgres, "migrations/postgres")
+}
+
+// lockKey is the 64-bit name of an advisory lock. Two texts of one name only wait for each other.
+func lockKey(text string) int64 {
+	h := fnv.New64a()
+	h.Write([]byte(text)) //nolint:errcheck // never fails
+	return int64(h.Sum64())
+}
