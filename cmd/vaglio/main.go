@@ -12,7 +12,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"vaglio"
 	"vaglio/history/embedded"
@@ -68,30 +67,16 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			return fromEnvironment(cmd.Flags())
+			return configure(cmd)
 		},
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().String("data", "data", "folder of the embedded ClickHouse, the ledger and the models")
+	root.PersistentFlags().String("config", "", "configuration file (YAML): names of flags, and a section for each command")
 	root.AddCommand(newServe(), newDemo(), newImport(), newSimulate(), newTrain(), newEvaluate(), newDataset(), newScore(), newExplain(),
-		newFeatures(), newModels(), newKeys(), newDoctor(), newVersion())
+		newFeatures(), newModels(), newKeys(), newConfig(), newDoctor(), newVersion())
 	return root
-}
-
-// fromEnvironment fills flags that were not given from VAGLIO_… variables: after parsing, so that help shows defaults and
-// never what the environment holds.
-func fromEnvironment(flags *pflag.FlagSet) error {
-	var failures []error
-	flags.VisitAll(func(f *pflag.Flag) {
-		name := "VAGLIO_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		if value, ok := os.LookupEnv(name); ok && !f.Changed {
-			if err := flags.Set(f.Name, value); err != nil {
-				failures = append(failures, usagef("%s: %v", name, err))
-			}
-		}
-	})
-	return errors.Join(failures...)
 }
 
 // exactly wants a number of arguments, as a usage error.
