@@ -206,7 +206,7 @@ func (c *Catalogue) OpenCategories() []int {
 // CategoryOf reads the string behind a categorical feature from a request; "" when it is absent.
 func (c *Catalogue) CategoryOf(feature int, request *vaglio.Fact) string {
 	path, _ := strings.CutPrefix(c.source.Features[feature].Categorical, "request.")
-	return requestString(request, path)
+	return RequestText(request, path)
 }
 
 // WithCategories returns the catalogue with the categories of some features set, by index.
@@ -351,7 +351,7 @@ func (c *Catalogue) compileExpressions(specs []spec) error {
 		if err != nil {
 			return featureErrorf(s.line, s.Name, "%v", err)
 		}
-		c.expressions = append(c.expressions, expression{i, eval})
+		c.expressions = append(c.expressions, formula{i, eval})
 		if c.features[i].Unit == "" {
 			c.features[i].Unit = UnitNumber
 		}

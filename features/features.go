@@ -2,7 +2,7 @@
 // one row a feature) is compiled once; its window states ([State]) take the facts of one timeline each and are read at
 // the moment of a request. Serving, training and replay all run this code on facts in the order in which they became
 // known, so their vectors are the same bit for bit. Start with [Catalogue.Vector]; state.go holds the windows,
-// expression.go the small language of `expr` and `where`, reasons.go the texts.
+// expression.go what their `expr` and `where` can read, reasons.go the texts.
 package features
 
 import (
@@ -56,7 +56,7 @@ type Catalogue struct {
 	roles       []role             // the timelines that features read, each once
 	layouts     map[string]*layout // by kind of the timeline's entity
 	links       []link
-	expressions []expression // in an order in which each finds what it reads
+	expressions []formula // in an order in which each finds what it reads
 	categories  []category
 	paths       []string // the request's strings that expressions and categories read
 	reasons     map[string]Texts
@@ -66,7 +66,7 @@ type Catalogue struct {
 	scratches   sync.Pool
 }
 
-type expression struct {
+type formula struct {
 	index int
 	eval  number
 }
@@ -268,14 +268,14 @@ func (c *Catalogue) scratch(request *vaglio.Fact) *scratch {
 	}
 	s.request = request
 	for i, path := range c.paths {
-		s.strings[i] = hash(requestString(request, path))
+		s.strings[i] = hash(RequestText(request, path))
 	}
 	return s
 }
 
-// requestString reads one of the request's strings by its path in the language; "" when it is absent. An absent payout
-// instrument is the source: money goes back where it came from.
-func requestString(r *vaglio.Fact, path string) string {
+// RequestText reads one of the request's strings by its path ("entities.device", "reason"); "" when it is absent. An
+// absent payout instrument is the source: money goes back where it came from.
+func RequestText(r *vaglio.Fact, path string) string {
 	section, name, nested := strings.Cut(path, ".")
 	switch {
 	case nested && section == "attributes":
@@ -291,15 +291,22 @@ func requestString(r *vaglio.Fact, path string) string {
 	}
 }
 
-// requestNumber reads one of the request's numbers; NaN when it is unknown.
-func requestNumber(name string) (number, bool) {
+// RequestNumber reads one of the request's numbers, NaN when it is unknown; nil if there is none of that name.
+func RequestNumber(name string) func(*vaglio.Fact) float64 {
 	switch name {
+	case "amount": // in minor units of the base currency
+		return func(r *vaglio.Fact) float64 {
+			if !r.BaseKnown {
+				return math.NaN()
+			}
+			return float64(r.BaseAmount)
+		}
 	case "hour": // 0..23, UTC
-		return func(s *scratch) float64 { return float64(s.request.OccurredAt.Time().Hour()) }, true
+		return func(r *vaglio.Fact) float64 { return float64(r.OccurredAt.Time().Hour()) }
 	case "weekday": // 1 Monday .. 7 Sunday, as ISO 8601 counts
-		return func(s *scratch) float64 { return float64((int(s.request.OccurredAt.Time().Weekday())+6)%7 + 1) }, true
+		return func(r *vaglio.Fact) float64 { return float64((int(r.OccurredAt.Time().Weekday())+6)%7 + 1) }
 	default:
-		return nil, false
+		return nil
 	}
 }
 
@@ -313,7 +320,7 @@ type role struct {
 
 // timeline is the entity whose events the role reads, false if the request has none.
 func (r *role) timeline(request *vaglio.Fact) (vaglio.Entity, bool) {
-	id := requestString(request, r.path)
+	id := RequestText(request, r.path)
 	return vaglio.Entity{Kind: r.layout.entity, ID: id}, id != ""
 }
 

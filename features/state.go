@@ -9,9 +9,8 @@ import (
 	"unique"
 	"unsafe"
 
-	"github.com/cespare/xxhash/v2"
-
 	"vaglio"
+	"vaglio/expression"
 )
 
 // State holds what features need of one timeline: per kind of event the newest [vaglio.NewestPerKind] facts, column by
@@ -412,12 +411,7 @@ func (c *column) of(f *vaglio.Fact) int64 {
 
 // hash makes strings comparable in one word; 0 is the absent string. It is the same in every process and release: a
 // collision (one in 2^64) would at least be the same one in training and serving.
-func hash(s string) uint64 {
-	if s == "" {
-		return 0
-	}
-	return max(xxhash.Sum64String(s), 1)
-}
+func hash(s string) uint64 { return expression.Hash(s) }
 
 // decimal reads a plain decimal number as millionths, exactly; finer digits are cut. What is no such number, or beyond
 // a million million, is unknown.
