@@ -45,6 +45,7 @@ var conformance = []struct {
 	{"policies are published, approved by a second person, and rolled back", policies},
 	{"a list tells what was on it when", lists},
 	{"guards hold until their time or a hand", guards},
+	{"exploration keeps its budget", exploring},
 }
 
 func TestSQLiteConforms(t *testing.T) {

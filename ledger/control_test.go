@@ -165,3 +165,19 @@ func guards(t *testing.T, open opener) {
 		t.Errorf("trips %+v, %v", all, err)
 	}
 }
+
+func exploring(t *testing.T, open opener) {
+	l := open(ledger.Options{})
+	spend := func(when vaglio.Instant, amount int64, want bool) {
+		t.Helper()
+		if got, err := l.SpendExploration(t.Context(), when, amount, 1000); got != want || err != nil {
+			t.Errorf("%d of 1000: %t, %v", amount, got, err)
+		}
+	}
+	spend(at, 1001, false)
+	spend(at, 600, true)
+	spend(at, 401, false)
+	spend(at, 400, true)
+	spend(at, 1, false)
+	spend(at+vaglio.Day, 1000, true)
+}

@@ -17,19 +17,17 @@ type GuardCount struct {
 	Approvals int64
 	Approved  int64 // minor units of the base currency
 	Denials   int64
-	Explored  int64 // minor units of the base currency, let through by exploration
 }
 
 // AddGuardCounts adds to what is counted already.
 func (l *Ledger) AddGuardCounts(ctx context.Context, counts []GuardCount) error {
 	err := l.transact(ctx, func(tx *sql.Tx) error {
 		for _, c := range counts {
-			if _, err := tx.ExecContext(ctx, `INSERT INTO guard_counts (minute, segment, decisions, approvals, approved, denials, explored)
-				VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (minute, segment) DO UPDATE SET
+			if _, err := tx.ExecContext(ctx, `INSERT INTO guard_counts (minute, segment, decisions, approvals, approved, denials)
+				VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (minute, segment) DO UPDATE SET
 				decisions = guard_counts.decisions + excluded.decisions, approvals = guard_counts.approvals + excluded.approvals,
-				approved = guard_counts.approved + excluded.approved, denials = guard_counts.denials + excluded.denials,
-				explored = guard_counts.explored + excluded.explored`,
-				c.Minute, c.Segment, c.Decisions, c.Approvals, c.Approved, c.Denials, c.Explored); err != nil {
+				approved = guard_counts.approved + excluded.approved, denials = guard_counts.denials + excluded.denials`,
+				c.Minute, c.Segment, c.Decisions, c.Approvals, c.Approved, c.Denials); err != nil {
 				return err
 			}
 		}
@@ -43,7 +41,7 @@ func (l *Ledger) AddGuardCounts(ctx context.Context, counts []GuardCount) error 
 
 // GuardCounts are the counts of the minutes from a moment on.
 func (l *Ledger) GuardCounts(ctx context.Context, since vaglio.Instant) ([]GuardCount, error) {
-	rows, err := l.read.QueryContext(ctx, `SELECT minute, segment, decisions, approvals, approved, denials, explored FROM guard_counts
+	rows, err := l.read.QueryContext(ctx, `SELECT minute, segment, decisions, approvals, approved, denials FROM guard_counts
 		WHERE minute >= $1 ORDER BY minute, segment`, int64(since/vaglio.Minute))
 	if err != nil {
 		return nil, fmt.Errorf("read the guards' counts: %w", err)
@@ -52,7 +50,7 @@ func (l *Ledger) GuardCounts(ctx context.Context, since vaglio.Instant) ([]Guard
 	var all []GuardCount
 	for rows.Next() {
 		var c GuardCount
-		if err := rows.Scan(&c.Minute, &c.Segment, &c.Decisions, &c.Approvals, &c.Approved, &c.Denials, &c.Explored); err != nil {
+		if err := rows.Scan(&c.Minute, &c.Segment, &c.Decisions, &c.Approvals, &c.Approved, &c.Denials); err != nil {
 			return nil, fmt.Errorf("read the guards' counts: %w", err)
 		}
 		all = append(all, c)
@@ -140,4 +138,18 @@ func (l *Ledger) GuardTrips(ctx context.Context, open bool) ([]GuardTrip, error)
 		all = append(all, g)
 	}
 	return all, rows.Err()
+}
+
+// SpendExploration takes an amount (minor units of the base currency) from a day's budget for letting requests through that the
+// policy would not; false, and nothing taken, when not enough is left.
+func (l *Ledger) SpendExploration(ctx context.Context, at vaglio.Instant, amountMinor, budgetMinor int64) (bool, error) {
+	result, err := l.write.ExecContext(ctx, `INSERT INTO exploration (day, spent) SELECT CAST($1 AS BIGINT), CAST($2 AS BIGINT)
+		WHERE CAST($2 AS BIGINT) <= CAST($3 AS BIGINT)
+		ON CONFLICT (day) DO UPDATE SET spent = exploration.spent + excluded.spent WHERE exploration.spent + excluded.spent <= $3`,
+		int64(at/vaglio.Day), amountMinor, budgetMinor)
+	if err != nil {
+		return false, fmt.Errorf("spend on exploration: %w", err)
+	}
+	n, err := result.RowsAffected()
+	return n > 0, err
 }

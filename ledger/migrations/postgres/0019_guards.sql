@@ -7,7 +7,6 @@ CREATE TABLE guard_counts (
     approvals BIGINT NOT NULL,
     approved  BIGINT NOT NULL, -- minor units of the base currency
     denials   BIGINT NOT NULL,
-    explored  BIGINT NOT NULL, -- minor units let through by exploration
     PRIMARY KEY (minute, segment)
 );
 
@@ -24,3 +23,9 @@ CREATE TABLE guard_trips (
 );
 -- Those that may still hold.
 CREATE INDEX guard_trips_open ON guard_trips (tripped_at) WHERE cleared_at = 0;
+
+-- What exploration let through in a day, against its budget.
+CREATE TABLE exploration (
+    day   BIGINT NOT NULL PRIMARY KEY, -- days since 1970, UTC
+    spent BIGINT NOT NULL              -- minor units of the base currency
+);

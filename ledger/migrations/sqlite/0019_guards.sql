@@ -7,7 +7,6 @@ CREATE TABLE guard_counts (
     approvals INTEGER NOT NULL,
     approved  INTEGER NOT NULL, -- minor units of the base currency
     denials   INTEGER NOT NULL,
-    explored  INTEGER NOT NULL, -- minor units let through by exploration
     PRIMARY KEY (minute, segment)
 ) STRICT, WITHOUT ROWID;
 
@@ -24,3 +23,9 @@ CREATE TABLE guard_trips (
 ) STRICT;
 -- Those that may still hold.
 CREATE INDEX guard_trips_open ON guard_trips (tripped_at) WHERE cleared_at = 0;
+
+-- What exploration let through in a day, against its budget.
+CREATE TABLE exploration (
+    day   INTEGER NOT NULL PRIMARY KEY, -- days since 1970, UTC
+    spent INTEGER NOT NULL              -- minor units of the base currency
+) STRICT;
