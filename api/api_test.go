@@ -27,9 +27,14 @@ import (
 
 const goodRequest = `{"id":"rr_1","type":"refund","entities":{"customer":"c_secret","payment":"p_1"},"amount":1999,"currency":"EUR"}`
 
-// server is the API before a real engine without a model, whose decisions are degraded reviews. Without a ledger in the
+// server is the API, held against its description, before a real engine without a model, whose decisions are degraded reviews. Without a ledger in the
 // options it gets an empty one and is open.
 func server(t testing.TB, o api.Options) http.Handler {
+	t.Helper()
+	return conform(t, unchecked(t, o))
+}
+
+func unchecked(t testing.TB, o api.Options) http.Handler {
 	t.Helper()
 	if o.Ledger == nil {
 		o.Ledger = emptyLedger(t)

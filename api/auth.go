@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"vaglio"
 	"vaglio/ledger"
 )
 
@@ -50,6 +51,7 @@ func (s *Server) authenticate(x *exchange) error {
 		return err
 	}
 	x.key = key
+	s.uses.note(key, vaglio.InstantOf(s.now()))
 	return nil
 }
 

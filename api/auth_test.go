@@ -101,7 +101,7 @@ func TestOpenAccessEndsWithTheFirstKeyAndIsForLoopbackNamesOnly(t *testing.T) {
 	l := emptyLedger(t)
 	h := server(t, api.Options{Ledger: l, OpenAccess: true})
 	status := func(h http.Handler, host string) int {
-		r, _ := http.NewRequest("GET", "/metrics", nil)
+		r := httptest.NewRequest("GET", "/metrics", http.NoBody)
 		r.Host = host
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)

@@ -179,8 +179,11 @@ func (s *Server) stored(x *exchange, sent *sentEvents, outcomes []vaglio.Outcome
 		conflicts.errors = conflicts.errors[:min(n, maxFaults)]
 		return conflicts
 	}
-	return x.json(http.StatusOK, &struct {
-		Stored   int `json:"stored"`
-		Repeated int `json:"repeated"`
-	}{count[vaglio.Stored], count[vaglio.Repeated]})
+	return x.json(http.StatusOK, &storedWire{count[vaglio.Stored], count[vaglio.Repeated]})
+}
+
+// storedWire is the answer when nothing was refused.
+type storedWire struct {
+	Stored   int `json:"stored"`
+	Repeated int `json:"repeated"`
 }

@@ -42,7 +42,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
-		if err := s.recovered(next, x); err != nil {
+		if err := s.recovered(func() error { return next(x) }); err != nil {
 			s.fail(err, x)
 		}
 		status := x.status
@@ -63,7 +63,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 }
 
 // recovered turns a panic into an error that carries its stack.
-func (s *Server) recovered(next echo.HandlerFunc, x *exchange) (err error) {
+func (s *Server) recovered(work func() error) (err error) {
 	defer func() {
 		switch p := recover(); p {
 		case nil:
@@ -74,16 +74,20 @@ func (s *Server) recovered(next echo.HandlerFunc, x *exchange) (err error) {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	return next(x)
+	return work()
 }
 
 // guard is a row's handler behind its checks, in the order of their cost: key, parameters, room, and only then the body.
 func (s *Server) guard(r *route) echo.HandlerFunc {
 	name := r.method + " " + r.path
+	query, mediaTypes := r.queryNames(), r.mediaTypes()
 	room := make(chan struct{}, max(r.atOnce, 1))
 	return func(c echo.Context) error {
 		x := c.(*exchange)
 		x.route, x.quiet = name, r.quiet
+		if r.csp != "" {
+			c.Response().Header().Set("Content-Security-Policy", r.csp)
+		}
 		if r.scopes != nil {
 			if err := s.authenticate(x); err != nil {
 				return err
@@ -91,8 +95,11 @@ func (s *Server) guard(r *route) echo.HandlerFunc {
 			if err := x.need(r.scopes...); err != nil {
 				return err
 			}
+			if err := s.limits.take(x.key, s.now()); err != nil {
+				return err
+			}
 		}
-		if err := checkQuery(c.Request().URL.RawQuery, r.query); err != nil {
+		if err := checkQuery(c.Request().URL.RawQuery, query); err != nil {
 			return err
 		}
 		if r.atOnce > 0 {
@@ -103,7 +110,7 @@ func (s *Server) guard(r *route) echo.HandlerFunc {
 				return problemf(Busy, "%d of these are running", r.atOnce)
 			}
 		}
-		if err := checkMediaType(c.Request(), r.bodies); err != nil {
+		if err := checkMediaType(c.Request(), mediaTypes); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithTimeout(c.Request().Context(), r.timeout)

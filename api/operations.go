@@ -15,7 +15,12 @@ import (
 
 // healthz answers as long as the process does.
 func (s *Server) healthz(x *exchange) error {
-	return x.json(http.StatusOK, map[string]string{"status": "alive", "version": vaglio.Version})
+	return x.json(http.StatusOK, &healthWire{"alive", vaglio.Version})
+}
+
+type healthWire struct {
+	Status  string `json:"status"`
+	Version string `json:"version"`
 }
 
 // readyz answers 200 when requests can be decided.
@@ -23,7 +28,11 @@ func (s *Server) readyz(x *exchange) error {
 	if err := s.engine.Ready(x.Request().Context()); err != nil {
 		return &problem{kind: NotReady, detail: strings.Join(partsOf(err), ", "), cause: err}
 	}
-	return x.json(http.StatusOK, map[string]string{"status": "ready"})
+	return x.json(http.StatusOK, &readyWire{"ready"})
+}
+
+type readyWire struct {
+	Status string `json:"status"`
 }
 
 // partsOf names the parts that joined errors begin with. What follows the name is for the log.

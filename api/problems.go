@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,8 +36,10 @@ const (
 	MethodNotAllowed     Kind = "method-not-allowed"
 	RequestConflict      Kind = "request-conflict"
 	EventConflict        Kind = "event-conflict"
+	KeyMismatch          Kind = "idempotency-key-mismatch"
 	BodyTooLarge         Kind = "body-too-large"
 	UnsupportedMediaType Kind = "unsupported-media-type"
+	RateLimited          Kind = "rate-limited"
 	Internal             Kind = "internal"
 	Busy                 Kind = "busy"
 	Timeout              Kind = "timeout"
@@ -60,12 +63,22 @@ var Problems = map[Kind]struct {
 	MethodNotAllowed:     {405, "The path does not take this method"},
 	RequestConflict:      {409, "Another request has this id"},
 	EventConflict:        {409, "Other events have these ids"},
+	KeyMismatch:          {422, "The header Idempotency-Key is not the request's id"},
 	BodyTooLarge:         {413, "The body is too large"},
 	UnsupportedMediaType: {415, "The body has a type that is not taken here"},
+	RateLimited:          {429, "The key's rate is used up"},
 	Internal:             {500, "Something went wrong on our side"},
 	Busy:                 {503, "Too much at once; try again shortly"},
 	Timeout:              {503, "It took too long; try again"},
 	NotReady:             {503, "Not ready"},
+}
+
+// uri is the stable name of the kind in answers.
+func (k Kind) uri() string { return "/problems/" + string(k) }
+
+// byStatus orders kinds by status, then name.
+func byStatus(a, b Kind) int {
+	return cmp.Or(cmp.Compare(Problems[a].Status, Problems[b].Status), cmp.Compare(a, b))
 }
 
 // problem is an error that the client may read as it is.
@@ -74,6 +87,8 @@ type problem struct {
 	detail string
 	errors []fault
 	cause  error // for the log
+
+	retryAfter int // seconds
 }
 
 // fault is one wrong thing in what was sent: a place in the body, or a query parameter.
@@ -201,17 +216,14 @@ const statusGone = 499
 // fail answers an error and logs what the client does not get to see.
 func (s *Server) fail(err error, x *exchange) {
 	p := problemOf(err)
-	ctx := x.Request().Context()
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+	if ctx := x.Request().Context(); ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		x.status = statusGone
-	} else if p.kind == Internal || p.kind == Timeout || p.kind == NotReady {
-		s.log.LogAttrs(ctx, slog.LevelError, "request failed", slog.String("route", x.route), slog.String("request_id", x.id),
-			slog.Any("error", err))
+	} else {
+		s.report(ctx, x, p, err)
 	}
 	if x.Response().Committed {
 		return
 	}
-	meaning := Problems[p.kind]
 	h := x.Response().Header()
 	switch p.kind {
 	case Unauthorized:
@@ -220,17 +232,36 @@ func (s *Server) fail(err error, x *exchange) {
 		h.Set("WWW-Authenticate", `Bearer realm="vaglio", error="insufficient_scope"`)
 	case Busy, Timeout, NotReady:
 		h.Set("Retry-After", "1")
+	case RateLimited:
+		h.Set("Retry-After", strconv.Itoa(p.retryAfter))
 	}
-	body, err := json.Marshal(&struct {
-		Type     string  `json:"type"`
-		Title    string  `json:"title"`
-		Status   int     `json:"status"`
-		Detail   string  `json:"detail"`
-		Instance string  `json:"instance"`
-		Errors   []fault `json:"errors,omitempty"`
-	}{"/problems/" + string(p.kind), meaning.Title, meaning.Status, p.detail, x.id, p.errors}, jsontext.AllowInvalidUTF8(true))
+	_ = x.Blob(Problems[p.kind].Status, typeProblem, p.encode(x.id)) // fails only when nobody is left to read it
+}
+
+// report logs what is ours to look at.
+func (s *Server) report(ctx context.Context, x *exchange, p *problem, err error) {
+	if p.kind == Internal || p.kind == Timeout || p.kind == NotReady {
+		s.log.LogAttrs(ctx, slog.LevelError, "request failed", slog.String("route", x.route), slog.String("request_id", x.id),
+			slog.Any("error", err))
+	}
+}
+
+// problemWire is a problem as it is answered.
+type problemWire struct {
+	Type     string  `json:"type"`
+	Title    string  `json:"title"`
+	Status   int     `json:"status"`
+	Detail   string  `json:"detail"`
+	Instance string  `json:"instance"`
+	Errors   []fault `json:"errors,omitempty"`
+}
+
+// encode writes the problem of an exchange.
+func (p *problem) encode(instance string) []byte {
+	meaning := Problems[p.kind]
+	body, err := json.Marshal(&problemWire{p.kind.uri(), meaning.Title, meaning.Status, p.detail, instance, p.errors}, jsontext.AllowInvalidUTF8(true))
 	if err != nil {
 		panic("api: a problem does not encode: " + err.Error())
 	}
-	_ = x.Blob(meaning.Status, "application/problem+json", body) // fails only when nobody is left to read it
+	return body
 }

@@ -1,9 +1,11 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 
 	"github.com/go-json-experiment/json"
 	"golang.org/x/text/language"
@@ -19,27 +21,11 @@ func (s *Server) score(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if o.DryRun {
-		if err := x.need(ledger.ScopeAdmin); err != nil {
-			return err
-		}
-	}
 	body, err := x.body()
 	if err != nil {
 		return err
 	}
-	r, err := vaglio.DecodeRequest(body)
-	var invalid vaglio.Invalid
-	if errors.As(err, &invalid) {
-		if err := wellFormed(body); err != nil {
-			return err
-		}
-		return invalidFields(InvalidRequest, faults(invalid, 0, ""))
-	}
-	if err != nil {
-		return err
-	}
-	answer, err := s.engine.Decide(x.Request().Context(), &r, o)
+	answer, err := s.decide(x.Request().Context(), body, x.Request().Header.Values(idempotencyKey.name), o)
 	if err != nil {
 		return err
 	}
@@ -50,13 +36,45 @@ func (s *Server) score(x *exchange) error {
 	return x.Blob(http.StatusOK, typeJSON, answer.Body)
 }
 
-// decideOptions reads Accept-Language and ?dry_run=true&as_of=T.
+// decide reads one request and decides it. Idempotency keys that were sent with it have to be its id.
+func (s *Server) decide(ctx context.Context, body []byte, keys []string, o scoring.DecideOptions) (scoring.Answer, error) {
+	r, err := vaglio.DecodeRequest(body)
+	var invalid vaglio.Invalid
+	if errors.As(err, &invalid) {
+		if err := wellFormed(body); err != nil {
+			return scoring.Answer{}, err
+		}
+		return scoring.Answer{}, invalidFields(InvalidRequest, faults(invalid, 0, ""))
+	}
+	if err != nil {
+		return scoring.Answer{}, err
+	}
+	if err := sameKey(keys, r.ID); err != nil {
+		return scoring.Answer{}, err
+	}
+	return s.engine.Decide(ctx, &r, o)
+}
+
+// sameKey wants idempotency keys to be the id under which the thing is done once anyway. RFC 8941 strings may be quoted.
+func sameKey(keys []string, id string) error {
+	for _, key := range keys {
+		if key != id && key != strconv.Quote(id) {
+			return problemf(KeyMismatch, "want the id of the request, or no such header")
+		}
+	}
+	return nil
+}
+
+// decideOptions reads Accept-Language and ?dry_run=true&as_of=T, for which the key needs the scope admin.
 func (s *Server) decideOptions(x *exchange) (scoring.DecideOptions, error) {
 	o := scoring.DecideOptions{Language: preferredLanguage(x.Request().Header.Get("Accept-Language"))}
 	query := x.QueryParams()
 	switch query.Get("dry_run") {
 	case "true":
 		o.DryRun = true
+		if err := x.need(ledger.ScopeAdmin); err != nil {
+			return o, err
+		}
 	case "false":
 	default:
 		if query.Has("dry_run") {

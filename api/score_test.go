@@ -121,9 +121,9 @@ func FuzzScore(f *testing.F) {
 		strings.Replace(goodRequest, "{", `{"attributes":{"a":""},"language":"it","requested_at":"2026-11-22T10:00:00+14:00",`, 1)} {
 		f.Add([]byte(seed))
 	}
-	h := server(f, api.Options{})
+	h := unchecked(f, api.Options{})
 	f.Fuzz(func(t *testing.T, body []byte) {
-		w := ask(h, "POST", "/v1/score?dry_run=true", string(body))
+		w := ask(conform(t, h), "POST", "/v1/score?dry_run=true", string(body))
 		if w.Code == 200 {
 			var d vaglio.Decision
 			if err := json.Unmarshal(w.Body.Bytes(), &d); err != nil {

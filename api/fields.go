@@ -1,0 +1,145 @@
+package api
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+
+	"vaglio"
+	"vaglio/scoring"
+)
+
+// eventWire is an event as it is on the wire: vaglio.Event tells by its currency whether it has an amount.
+type eventWire struct {
+	ID         string         `json:"id"`
+	Kind       string         `json:"kind"`
+	OccurredAt vaglio.Instant `json:"occurred_at"`
+	ObservedAt vaglio.Instant `json:"observed_at,omitzero"`
+	Entities   vaglio.Fields  `json:"entities"`
+	Amount     *int64         `json:"amount,omitzero"`
+	Currency   string         `json:"currency,omitzero"`
+	Attributes vaglio.Fields  `json:"attributes,omitempty"`
+}
+
+// abouts say what components are.
+var abouts = map[string]string{
+	"Request":             "A request for money back.",
+	"PaymentState":        "What the caller knows of the payment that the request is about.",
+	"Decision":            "The answer to a request. It never changes.",
+	"Event":               "One thing that happened. It is stored once per id: the first wins.",
+	"Problem":             "What is answered instead (RFC 9457). Write programs against type; title and detail are for people.",
+	"Fault":               "One wrong thing: a place in the body, or a query parameter.",
+	"BatchEntry":          "What became of one request of a batch: its decision, or a problem.",
+	"Reason":              "One argument for or against, in log-odds of fraud.",
+	"Change":              "What would have led to an approval.",
+	"AuditorExplanation":  "A decision in numbers: base + all contributions = log_odds, up to additivity_error.",
+	"ReviewerExplanation": "Everything that explains a decision.",
+	"CustomerExplanation": "What the customer may read.",
+	"Latency":             "Where the time went, in milliseconds.",
+	"TimelineInput":       "The events that a decision saw of one entity.",
+	"FeatureInput":        "One feature with its value and its contribution.",
+	"RuleHit":             "A rule of the policy that fired.",
+	"ModelIdentity":       "The exact model that scored.",
+	"Money":               "An amount in minor units of a currency.",
+	"FeatureChange":       "One thing that would have to differ.",
+	"ReasonFeature":       "A feature's value beside what is usual.",
+}
+
+// constraints are what Go types do not tell of fields: meaning, limits and closed sets, by component and member. The
+// limits themselves live beside the validation.
+var constraints = sync.OnceValue(func() map[string]schema {
+	currency := choice("ISO 4217", currencies()...)
+	amount := between("minor units of currency", 0, vaglio.MaxAmount)
+	return map[string]schema{
+		"Request.id":             id("chosen by the caller; the request is decided once under it"),
+		"Request.type":           choice("a cancellation stops an unsettled deposit, a refund sends settled money back, a recall asks another bank", vaglio.RequestTypes...),
+		"Request.entities":       {Description: "customer is required; what else is missing is taken from the payment's first event", Required: []string{vaglio.EntityCustomer}},
+		"Request.amount":         between("minor units of currency", 1, vaglio.MaxAmount),
+		"Request.currency":       currency,
+		"Request.reason":         choice("why the customer wants the money back", vaglio.RequestReasons...),
+		"Request.requested_at":   about("recorded, never used as the moment of the decision; refused when more than 5 minutes ahead of the server's clock"),
+		"Request.requested_by":   choice("who asks", vaglio.Requesters...),
+		"Request.authentication": choice("how the customer proved who they are", vaglio.Authentications...),
+		"Request.attributes":     about("of your own; not those that a field of the request gives"),
+		"Request.language":       choice("of the texts", vaglio.Languages...),
+		"Request.partial":        about("whether only a part of the payment is asked back"),
+
+		"PaymentState.rail":             choice("how the money came", vaglio.Rails...),
+		"PaymentState.state":            choice("", vaglio.PaymentStates...),
+		"PaymentState.captured_amount":  between("minor units of the request's currency; counts only while history is silent", 0, vaglio.MaxAmount),
+		"PaymentState.reversible_until": about("until when the money can be had back from where it goes"),
+
+		"Event.id":          id("chosen by the caller; the event is stored once under it"),
+		"Event.kind":        {Description: "an open set; docs/import.md lists the kinds that count", Pattern: nameSchema.Pattern, MinLength: 1, MaxLength: vaglio.MaxNameBytes},
+		"Event.occurred_at": about("when it happened"),
+		"Event.observed_at": about("when it became known to you; the server's clock by default"),
+		"Event.entities":    {Description: "what it is about, at least one", MinProperties: 1},
+		"Event.amount":      amount,
+		"Event.currency":    currency,
+
+		"Decision.decision":          about("what is to happen with the money"),
+		"Decision.fraud_probability": between("calibrated; null without a model", 0, 1),
+		"Decision.risk_score":        between("percentile among the requests that the model was calibrated on; null without a model", 0, 100),
+		"Decision.risk_level":        choice("elevated from 80, high from 95", vaglio.RiskLow, vaglio.RiskElevated, vaglio.RiskHigh, vaglio.RiskNotAssessed),
+		"Decision.approved_amount":   about("minor units of the request's currency"),
+		"Decision.refundable_amount": about("what was left of the payment before this decision; null: unknown"),
+		"Decision.valid_until":       about("an approval reserves its amount until then"),
+		"Decision.review_due_at":     about("when a review is due"),
+		"Decision.expected_loss":     about("probability times what is not recoverable; null: unknown"),
+		"Decision.rules":             about("the rules that fired"),
+		"Decision.required_actions":  about("what has to happen before money moves"),
+		"Decision.counterfactual":    about("what would have led to an approval; null: nothing was looked for"),
+		"Decision.model":             about("null without a model"),
+		"Decision.features_as_of":    about("the moment of the decision: what was known by then counted"),
+		"Decision.degraded":          about("taken without what it should have rested on, and therefore a review"),
+		"Decision.degraded_reasons":  about("such as %s", strings.Join(scoring.DegradedReasons, ", ")),
+		"Decision.duplicate_of":      about("the open request on the same payment and amount that came first"),
+		"Decision.dry_run":           about("nothing was recorded; no money may move on it"),
+		"Reason.code":                about("stable; the text is not"),
+		"Reason.direction":           choice("", "raises", "lowers"),
+		"Reason.contribution":        about("log-odds, the exact sum of its features' contributions"),
+		"Reason.evidence":            about("ids of the events behind it"),
+		"ReasonFeature.usual":        about("the median of the population at training time"),
+		"Money.currency":             about("ISO 4217"),
+
+		"Problem.type":        about("stable: /problems/ and a kind"),
+		"Problem.instance":    about("the id of this exchange, as in X-Request-Id and in the log"),
+		"Problem.errors":      {Description: "all that is wrong, up to the first hundred", MaxItems: maxFaults},
+		"Fault.line":          between("of NDJSON, from 1", 1, 1<<31),
+		"Fault.pointer":       about("RFC 6901, within the body or the line"),
+		"BatchEntry.decision": {Ref: "#/components/schemas/Decision"},
+		"BatchEntry.problem":  {Ref: "#/components/schemas/Problem"},
+		"BatchEntry.replayed": about("answered before, these are the same bytes"),
+		"BatchEntry.status":   about("what the request alone would have been answered with"),
+	}
+})
+
+func id(about string) schema {
+	return schema{Description: about, MinLength: 1, MaxLength: vaglio.MaxIDBytes, Pattern: printable}
+}
+
+func choice(about string, values ...string) schema { return schema{Description: about, Enum: values} }
+
+func about(format string, args ...any) schema {
+	return schema{Description: fmt.Sprintf(format, args...)}
+}
+
+func between(about string, low, high float64) schema {
+	return schema{Description: about, Minimum: &low, Maximum: &high}
+}
+
+// currencies are all the codes that requests and events may have.
+func currencies() []string {
+	var all []string
+	for a := 'A'; a <= 'Z'; a++ {
+		for b := 'A'; b <= 'Z'; b++ {
+			for c := 'A'; c <= 'Z'; c++ {
+				code := string([]rune{a, b, c})
+				if _, ok := vaglio.CurrencyDigits(code); ok {
+					all = append(all, code)
+				}
+			}
+		}
+	}
+	return all
+}

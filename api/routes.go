@@ -1,0 +1,179 @@
+package api
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"vaglio"
+	"vaglio/ledger"
+	"vaglio/scoring"
+)
+
+// route is one row of the API: what it takes and answers, within which limits, and how the documentation tells it.
+type route struct {
+	method, path  string // the parts that vary as ":id"
+	name          string // the operation's
+	summary       string
+	about         string
+	scopes        []string // a key needs one of them; nil: open to all
+	query         []parameter
+	headers       []parameter // those that mean something to this route alone
+	bodies        []media     // by media type
+	maxBody       int64       // bytes
+	answer        media       // with 200
+	answerHeaders []string    // of the answer, beside X-Request-Id
+	problems      []Kind      // beside those that follow from the row
+	atOnce        int         // how many may run at one time, the next is answered 503; 0: any number
+	timeout       time.Duration
+	quiet         bool // logged at debug only: machines ask it every few seconds
+	csp           string
+	handle        func(*Server, *exchange) error
+}
+
+// parameter is one of the query, the path or the headers.
+type parameter struct {
+	name, about string
+	of          any // as schemas.of takes it
+	example     string
+}
+
+// media is a body: its type, what it holds and an example that the tests send or get.
+type media struct {
+	mediaType string
+	of        any // as schemas.of takes it
+	lines     any // of NDJSON: each line
+	example   string
+}
+
+const (
+	typeJSON    = "application/json"
+	typeNDJSON  = "application/x-ndjson"
+	typeHTML    = "text/html"
+	typeText    = "text/plain"
+	typeProblem = "application/problem+json"
+)
+
+const (
+	exampleRequest = `{"id":"rr_1","type":"refund","amount":1999,"currency":"EUR","reason":"not_received","entities":{"customer":"c_1","payment":"p_1","payout_instrument":"iban_7"}}`
+	exampleSecond  = `{"id":"rr_2","type":"cancellation","amount":500,"currency":"EUR","entities":{"customer":"c_2","payment":"p_2"},"payment":{"rail":"sct_inst","state":"pending"}}`
+	examplePayment = `{"id":"evt_1","kind":"payment","occurred_at":"2026-11-22T10:00:00.123Z","entities":{"customer":"c_1","payment":"p_1"},"amount":1999,"currency":"EUR"}`
+	exampleLogin   = `{"id":"evt_2","kind":"login","occurred_at":"2026-11-22T10:05:00Z","entities":{"customer":"c_1","device":"d_9"},"attributes":{"channel":"app"}}`
+)
+
+var (
+	dryRun = parameter{name: "dry_run", about: "decides and records nothing; needs the scope admin", of: false, example: "true"}
+	asOf   = parameter{name: "as_of", about: "of a dry run: decides with what was known then", of: vaglio.Instant(0), example: "2026-11-22T10:00:00Z"}
+	accept = parameter{name: "Accept-Language", about: "language of the texts, unless the request names one", of: "", example: "it"}
+)
+
+var routes = []route{
+	{method: "POST", path: "/v1/score", name: "score", summary: "Decide one request",
+		about: "The decision is stored when it is answered. The same id with the same content gets the same bytes for ever, marked by the header " +
+			"Idempotent-Replayed; with other content it is a request-conflict.",
+		scopes: []string{ledger.ScopeScore}, query: []parameter{dryRun, asOf}, headers: []parameter{accept, idempotencyKey},
+		bodies: []media{{mediaType: typeJSON, of: vaglio.Request{}, example: exampleRequest}}, maxBody: 1 << 20,
+		answer: media{mediaType: typeJSON, of: vaglio.Decision{}}, answerHeaders: []string{"Idempotent-Replayed"}, problems: []Kind{InvalidRequest, RequestConflict, KeyMismatch},
+		atOnce: 1024, timeout: 10 * time.Second, handle: (*Server).score},
+	{method: "POST", path: "/v1/score/batch", name: "scoreBatch", summary: "Decide up to 1,000 requests",
+		about: "Answers an entry for each request, in their order: its status with the decision or the problem that the request alone would " +
+			"have been answered with. A bad request never fails the others. Counts as many calls as it holds requests.",
+		scopes: []string{ledger.ScopeScore}, query: []parameter{dryRun, asOf}, headers: []parameter{accept},
+		bodies:  []media{{mediaType: typeJSON, of: array{vaglio.Request{}, 1, maxBatch}, example: "[" + exampleRequest + "," + exampleSecond + "]"}},
+		maxBody: 8 << 20, answer: media{mediaType: typeJSON, of: array{batchEntry{}, 1, maxBatch}}, problems: []Kind{InvalidRequest},
+		atOnce: 4, timeout: 30 * time.Second, handle: (*Server).scoreBatch},
+	{method: "GET", path: "/v1/decisions/:id", name: "decision", summary: "Read a decision",
+		about:  "By its id or by its request's, byte for byte as it was answered.",
+		scopes: []string{ledger.ScopeScore, ledger.ScopeReview}, answer: media{mediaType: typeJSON, of: vaglio.Decision{}},
+		problems: []Kind{NotFound}, atOnce: 256, timeout: 10 * time.Second, handle: (*Server).decision},
+	{method: "GET", path: "/v1/decisions/:id/explanation", name: "explanation", summary: "Explain a decision",
+		about:    "Every feature with its value and its exact contribution, from what was stored with the decision.",
+		scopes:   []string{ledger.ScopeScore, ledger.ScopeReview},
+		query:    []parameter{{name: "audience", about: "who reads it: auditor by default", of: oneOf(audiences()), example: "reviewer"}},
+		answer:   media{mediaType: typeJSON, of: anyOf{scoring.AuditorExplanation{}, scoring.ReviewerExplanation{}, scoring.CustomerExplanation{}}},
+		problems: []Kind{NotFound}, atOnce: 64, timeout: 10 * time.Second, handle: (*Server).explanation},
+	{method: "POST", path: "/v1/events", name: "events", summary: "Store events",
+		about: "One event, an array or NDJSON; at most 20,000 events, 256 KiB each. 200 means that all of them are stored. When any is wrong " +
+			"(invalid-events), none of the call is stored. When ids conflict (event-conflict), the others are stored and the conflicting ones are named.",
+		scopes: []string{ledger.ScopeEvents}, bodies: []media{
+			{mediaType: typeJSON, of: anyOf{eventWire{}, array{eventWire{}, 1, maxEvents}}, example: examplePayment},
+			{mediaType: typeNDJSON, lines: eventWire{}, example: examplePayment + "\n" + exampleLogin + "\n"}},
+		maxBody: 16 << 20, answer: media{mediaType: typeJSON, of: storedWire{}}, problems: []Kind{InvalidEvents, EventConflict},
+		atOnce: 8, timeout: 45 * time.Second, handle: (*Server).events},
+	{method: "GET", path: "/healthz", name: "healthz", summary: "Whether the process lives",
+		answer: media{mediaType: typeJSON, of: healthWire{}}, timeout: time.Second, quiet: true, handle: (*Server).healthz},
+	{method: "GET", path: "/readyz", name: "readyz", summary: "Whether requests can be decided in full", about: "503 names what is missing.",
+		answer: media{mediaType: typeJSON, of: readyWire{}}, problems: []Kind{NotReady},
+		atOnce: 16, timeout: 5 * time.Second, quiet: true, handle: (*Server).readyz},
+	{method: "GET", path: "/metrics", name: "metrics", summary: "Metrics for Prometheus",
+		scopes: []string{ledger.ScopeMetrics}, answer: media{mediaType: typeText, of: ""},
+		atOnce: 4, timeout: 10 * time.Second, quiet: true, handle: (*Server).showMetrics},
+	{method: "GET", path: "/openapi.json", name: "openapi", summary: "This description, as OpenAPI 3.1",
+		answer: media{mediaType: typeJSON, of: &schema{Type: types{"object"}}}, atOnce: 64, timeout: time.Second, handle: (*Server).openAPI},
+	{method: "GET", path: "/docs", name: "docs", summary: "This description, to read", answer: media{mediaType: typeHTML, of: ""},
+		atOnce: 64, timeout: time.Second, csp: docsPolicy, handle: (*Server).docs},
+}
+
+// idempotencyKey is for clients that send one with every call.
+var idempotencyKey = parameter{name: "Idempotency-Key", about: "if given, it has to be the id of the request", of: "", example: "rr_1"}
+
+func audiences() []string {
+	var all []string
+	for _, a := range scoring.Audiences {
+		all = append(all, string(a))
+	}
+	return all
+}
+
+// pathParameters are the names of the parts that vary.
+func (r *route) pathParameters() []string {
+	var names []string
+	for part := range strings.SplitSeq(r.path, "/") {
+		if name, ok := strings.CutPrefix(part, ":"); ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// template is the path as OpenAPI writes it.
+func (r *route) template() string {
+	path := r.path
+	for _, name := range r.pathParameters() {
+		path = strings.Replace(path, ":"+name, "{"+name+"}", 1)
+	}
+	return path
+}
+
+// kinds are all problems that the route can answer: what its guard refuses, what its handler does, and what no route is
+// safe from; by status, then name.
+func (r *route) kinds() []Kind {
+	all := append([]Kind{InvalidParameter, Internal, Timeout}, r.problems...)
+	if r.scopes != nil {
+		all = append(all, Unauthorized, Forbidden, RateLimited, NotReady)
+	}
+	if r.atOnce > 0 {
+		all = append(all, Busy)
+	}
+	if len(r.bodies) > 0 {
+		all = append(all, EmptyBody, MalformedJSON, IncompleteBody, BodyTooLarge, UnsupportedMediaType)
+	}
+	slices.SortFunc(all, byStatus)
+	return slices.Compact(all)
+}
+
+func (r *route) queryNames() []string {
+	names := make([]string, len(r.query))
+	for i, p := range r.query {
+		names[i] = p.name
+	}
+	return names
+}
+
+func (r *route) mediaTypes() []string {
+	names := make([]string, len(r.bodies))
+	for i, b := range r.bodies {
+		names[i] = b.mediaType
+	}
+	return names
+}
