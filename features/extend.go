@@ -13,15 +13,15 @@ import (
 
 // Row is an aggregate as a program proposes it: the fields of a row of a catalogue.
 type Row struct {
-	Name      string
-	Entity    string
-	Events    []string
-	Aggregate string
-	Of        string
-	Window    string
-	Within    string // habit
-	Reason    string
-	Comment   string // stands above the row, one line or several
+	Name      string   `json:"name"`
+	Entity    string   `json:"entity"`
+	Events    []string `json:"events"`
+	Aggregate string   `json:"aggregate"`
+	Of        string   `json:"of,omitzero"`
+	Window    string   `json:"window,omitzero"`
+	Within    string   `json:"within,omitzero"` // habit
+	Reason    string   `json:"reason,omitzero"`
+	Comment   string   `json:"-"` // stands above the row, one line or several
 }
 
 // YAML is the row as a catalogue has it, without the comment.

@@ -8,6 +8,9 @@ import (
 	"slices"
 )
 
+// DefaultCorrelation is the |rho| from which two features count as one.
+const DefaultCorrelation = 0.9
+
 // Bounds of a correlation analysis.
 const (
 	correlationRows  = 50_000
@@ -52,7 +55,7 @@ func Correlate(ctx context.Context, m *Matrix, threshold float64, seed uint64) (
 	}
 	pairs := max(1, len(numeric)*(len(numeric)-1)/2)
 	rows := drawRows(len(m.Rows), min(correlationRows, max(1000, correlationWork/pairs)), seed)
-	columns := make([]ranked, len(numeric))
+	columns := make([]rankedColumn, len(numeric))
 	if err := inParallel(ctx, len(numeric), func(i int) error { columns[i] = rankColumn(m, numeric[i], rows); return nil }); err != nil {
 		return Correlations{}, err
 	}
@@ -89,15 +92,15 @@ func Correlate(ctx context.Context, m *Matrix, threshold float64, seed uint64) (
 	return out, nil
 }
 
-// ranked is a column by rank.
-type ranked struct {
+// rankedColumn is a column by rank.
+type rankedColumn struct {
 	of    []int32 // by row: dense rank of the value, equal for equal values, -1 for missing
 	order []int32 // the rows that know it, by rank
 }
 
-func rankColumn(m *Matrix, col int, rows []int) ranked {
+func rankColumn(m *Matrix, col int, rows []int) rankedColumn {
 	values := make([]float64, len(rows))
-	r := ranked{of: make([]int32, len(rows))}
+	r := rankedColumn{of: make([]int32, len(rows))}
 	for i, row := range rows {
 		values[i] = m.vector(row)[col]
 		if r.of[i] = -1; !math.IsNaN(values[i]) {
@@ -120,7 +123,7 @@ type pairRanks struct{ a, b []float64 }
 
 // spearman is the correlation of the mean ranks among the rows that know both, and their number. It is 0 where they are
 // too few or one of the columns does not vary among them.
-func (p *pairRanks) spearman(a, b *ranked) (rho float64, common int) {
+func (p *pairRanks) spearman(a, b *rankedColumn) (rho float64, common int) {
 	p.a, common = commonRanks(p.a, a, b)
 	p.b, _ = commonRanks(p.b, b, a)
 	if common < fewestCommonRows {
@@ -143,7 +146,7 @@ func (p *pairRanks) spearman(a, b *ranked) (rho float64, common int) {
 }
 
 // commonRanks fills, by row, the mean ranks from 1 of a's values among the rows that b knows too.
-func commonRanks(into []float64, a, b *ranked) ([]float64, int) {
+func commonRanks(into []float64, a, b *rankedColumn) ([]float64, int) {
 	into = slices.Grow(into[:0], len(a.of))[:len(a.of)]
 	common := 0
 	for i := 0; i < len(a.order); {
@@ -163,7 +166,7 @@ func commonRanks(into []float64, a, b *ranked) ([]float64, int) {
 }
 
 // missingPhi is the correlation of the columns' being missing.
-func missingPhi(a, b *ranked, both int) float64 {
+func missingPhi(a, b *rankedColumn, both int) float64 {
 	n, knowA, knowB := float64(len(a.of)), float64(len(a.order)), float64(len(b.order))
 	spread := knowA * (n - knowA) * knowB * (n - knowB)
 	if spread == 0 {

@@ -96,7 +96,7 @@ func Importances(ctx context.Context, h *history.Store, b *models.Bundle, p Peri
 }
 
 // policyKinds are the events that an earlier policy, or what was then found out, has left: denials and labels.
-var policyKinds = []string{"refund_denied", vaglio.KindFraudConfirmed, vaglio.KindFraudCleared}
+var policyKinds = []string{vaglio.KindRefundDenied, vaglio.KindFraudConfirmed, vaglio.KindFraudCleared}
 
 // RecyclesPolicy tells by feature whether it is made of denials or labels, itself or through what its expression reads.
 func RecyclesPolicy(catalogue *features.Catalogue) []bool {
