@@ -90,15 +90,15 @@ func BenchmarkLookup(b *testing.B) {
 	}
 }
 
-// BenchmarkUndelivered asks for five timelines while 10,000 events wait.
-func BenchmarkUndelivered(b *testing.B) {
+// BenchmarkRecent asks for five timelines while 10,000 events wait.
+func BenchmarkRecent(b *testing.B) {
 	l := benchLedger(b)
 	for n := range int64(10_000) {
 		benchRecord(b, l, n)
 	}
 	entities := request("rr", "c_"+hashed(1), "p_"+hashed(1)).Event(at)
 	for b.Loop() {
-		if found, err := l.Undelivered(b.Context(), entities.Timelines(), at+vaglio.Second); err != nil || len(found) == 0 {
+		if found, err := l.Recent(b.Context(), entities.Timelines(), at+vaglio.Second); err != nil || len(found) == 0 {
 			b.Fatal(found, err)
 		}
 	}

@@ -36,7 +36,7 @@ var conformance = []struct {
 	{"a decision is found by either id", finding},
 	{"a full outbox refuses new requests and answers old ones", filling},
 	{"facts come back as they were", roundTrip},
-	{"undelivered facts are found by their timelines", undelivered},
+	{"recent facts are found by their timelines, a while also after their delivery", recent},
 	{"the relay delivers in order and forgets what was taken", relaying},
 	{"the relay repeats what was not taken, and says so once", repeating},
 	{"a key opens until it expires or is revoked", keys},

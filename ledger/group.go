@@ -85,13 +85,15 @@ func (l *Ledger) commitGroup(first *member) {
 			return
 		}
 	}
+	if err := g.seal(); err != nil {
+		g.fail(errors.Join(err, g.tx.Rollback()))
+		return
+	}
 	if err := g.tx.Commit(); err != nil {
 		g.fail(fmt.Errorf("commit: %w", err))
 		return
 	}
-	if g.stored > 0 {
-		l.wakeRelay()
-	}
+	l.ring(&g.staged)
 }
 
 // group is the transaction that some members share.
@@ -104,6 +106,7 @@ type group struct {
 	waiting int64 // rows of the outbox when the group began
 	counted bool
 	stored  int64
+	staged  // written by seal
 }
 
 // next is a member that waits already, or nil.
@@ -182,11 +185,13 @@ func (g *group) store(m *member, e Entry) error {
 	if _, err := g.sql.savepoint.ExecContext(g.ctx); err != nil {
 		return fmt.Errorf("set a savepoint: %w", err)
 	}
+	before := g.mark()
 	stored, err := g.insert(m.claim, m.payment, e)
 	if stored {
 		err = g.insertFact(e.Event)
 	}
 	if err != nil {
+		g.undo(before)
 		if _, gone := g.sql.rollbackTo.ExecContext(g.ctx); gone != nil {
 			return errors.Join(err, gone)
 		}
@@ -209,7 +214,7 @@ func (g *group) store(m *member, e Entry) error {
 // in binds the writer's statements to a transaction.
 func (s statements) in(ctx context.Context, tx *sql.Tx) statements {
 	for _, stmt := range []**sql.Stmt{&s.decisionOf, &s.reservationsOf, &s.backlog, &s.savepoint, &s.release, &s.rollbackTo,
-		&s.insertDecision, &s.insertReservation, &s.insertFact, &s.insertTimeline} {
+		&s.insertDecision, &s.insertReservation} {
 		*stmt = tx.StmtContext(ctx, *stmt)
 	}
 	return s

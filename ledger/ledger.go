@@ -50,7 +50,7 @@ type Ledger struct {
 	sql   statements
 
 	queue  chan *member  // Record → group commit
-	wake   chan struct{} // something entered the outbox
+	bells  bells         // something entered the outbox
 	done   chan struct{} // closed when the group commit has ended
 	closed chan struct{} // closed by Close
 
@@ -78,7 +78,6 @@ func Open(ctx context.Context, dsn string, o Options) (*Ledger, error) {
 		log:       o.Logger,
 		maxOutbox: int64(o.MaxOutbox),
 		queue:     make(chan *member, maxQueue),
-		wake:      make(chan struct{}, 1),
 		done:      make(chan struct{}),
 		closed:    make(chan struct{}),
 	}
@@ -158,13 +157,13 @@ func (l *Ledger) isClosed() bool {
 
 // statements are the prepared texts of the hot paths.
 type statements struct {
-	decisionOf, reservationsOf, backlog                           *sql.Stmt // on the writer, inside its transactions
-	savepoint, release, rollbackTo                                *sql.Stmt
-	insertDecision, insertReservation, insertFact, insertTimeline *sql.Stmt
-	deleteFact, deleteTimeline                                    *sql.Stmt
+	decisionOf, reservationsOf, backlog *sql.Stmt // on the writer, inside its transactions
+	savepoint, release, rollbackTo      *sql.Stmt
+	insertDecision, insertReservation   *sql.Stmt
 
 	readDecisionOf, readReservationsOf, readKey *sql.Stmt
-	undelivered                                 []*sql.Stmt // one per size of undeliveredSizes
+
+	stagedStatements
 }
 
 // prepare prepares every statement. Those of a failed call are closed with their database.
@@ -182,10 +181,6 @@ func prepare(ctx context.Context, write, read *sql.DB) (s statements, err error)
 		{&s.rollbackTo, write, `ROLLBACK TO SAVEPOINT member`},
 		{&s.insertDecision, write, insertDecisionSQL},
 		{&s.insertReservation, write, insertReservationSQL},
-		{&s.insertFact, write, insertFactSQL},
-		{&s.insertTimeline, write, insertTimelineSQL},
-		{&s.deleteFact, write, deleteFactSQL},
-		{&s.deleteTimeline, write, deleteTimelineSQL},
 		{&s.readDecisionOf, read, decisionOfSQL},
 		{&s.readReservationsOf, read, reservationsOfSQL},
 		{&s.readKey, read, readKeySQL},
@@ -194,12 +189,6 @@ func prepare(ctx context.Context, write, read *sql.DB) (s statements, err error)
 			return s, fmt.Errorf("prepare %q: %w", p.text, err)
 		}
 	}
-	for _, n := range undeliveredSizes {
-		stmt, err := read.PrepareContext(ctx, undeliveredSQL(n)) //nolint:sqlclosecheck // lives as long as its database
-		if err != nil {
-			return s, fmt.Errorf("prepare %q: %w", undeliveredSQL(n), err)
-		}
-		s.undelivered = append(s.undelivered, stmt)
-	}
-	return s, nil
+	s.stagedStatements, err = prepareStaged(ctx, write, read)
+	return s, err
 }

@@ -4,261 +4,287 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
-
-	"github.com/go-json-experiment/json"
 
 	"vaglio"
 )
 
-// A batch of the relay, and the part of it that one transaction deletes: deleting holds up decisions.
+// Topic is one of the ways out of the ledger. Each is relayed by itself, in order.
+type Topic string
+
+// The topics.
 const (
-	maxDelivery = 1000
-	maxDelete   = 100
+	TopicHistory   Topic = "history"   // facts, as events of history; decisions read them until history is sure to have them
+	TopicDecisions Topic = "decisions" // [vaglio.Taken], for analytics
 )
 
-// factRow is a fact in the outbox. It has its own form, in plain milliseconds, because the wire form of an event leaves
-// out what history adds and refuses what a request's event may carry.
-type factRow struct {
-	ID         string        `json:"id"`
-	Kind       string        `json:"kind"`
-	OccurredAt int64         `json:"occurred_at"`
-	ObservedAt int64         `json:"observed_at"`
-	Entities   vaglio.Fields `json:"entities,omitempty"`
-	Attributes vaglio.Fields `json:"attributes,omitempty"`
-	Amount     int64         `json:"amount"`
-	Currency   string        `json:"currency"`
-	KnownAt    int64         `json:"known_at"`
-	BaseAmount int64         `json:"base_amount"`
-	BaseKnown  bool          `json:"base_known"`
-}
+// lingers says whether rows stay for a while after their delivery, for decisions to read.
+func (t Topic) lingers() bool { return t == TopicHistory }
 
-func encodeFact(f vaglio.Fact) ([]byte, error) {
-	return json.Marshal(&factRow{ID: f.ID, Kind: f.Kind, OccurredAt: int64(f.OccurredAt), ObservedAt: int64(f.ObservedAt),
-		Entities: f.Entities, Attributes: f.Attributes, Amount: f.Amount, Currency: f.Currency, KnownAt: int64(f.KnownAt),
-		BaseAmount: f.BaseAmount, BaseKnown: f.BaseKnown})
-}
+// How long delivered facts stay: another reader's picture of history, which may lack them, is relied on for two seconds at
+// most. The rest is for readers that are slow between their look here and the one there, and on PostgreSQL for the clocks of
+// replicas, of which one delivers and another may sweep.
+const (
+	lingerSQLite   = 5 * time.Second
+	lingerPostgres = time.Minute
+)
 
-func decodeFact(b []byte) (vaglio.Fact, error) {
-	var r factRow
-	if err := json.Unmarshal(b, &r); err != nil {
-		return vaglio.Fact{}, err
+func (l *Ledger) linger() vaglio.Instant {
+	if l.replicated {
+		return vaglio.Instant(lingerPostgres.Milliseconds())
 	}
-	return vaglio.Fact{
-		Event: vaglio.Event{ID: r.ID, Kind: r.Kind, OccurredAt: vaglio.Instant(r.OccurredAt), ObservedAt: vaglio.Instant(r.ObservedAt),
-			Entities: r.Entities, Attributes: r.Attributes, Amount: r.Amount, Currency: r.Currency},
-		KnownAt: vaglio.Instant(r.KnownAt), BaseAmount: r.BaseAmount, BaseKnown: r.BaseKnown,
-	}, nil
+	return vaglio.Instant(lingerSQLite.Milliseconds())
 }
 
-const (
-	insertFactSQL     = `INSERT INTO outbox (known_at, fact) VALUES ($1, $2) RETURNING seq`
-	insertTimelineSQL = `INSERT INTO outbox_timelines (entity, seq) VALUES ($1, $2)`
-	deleteFactSQL     = `DELETE FROM outbox WHERE seq = $1`
-	deleteTimelineSQL = `DELETE FROM outbox_timelines WHERE entity = $1 AND seq = $2`
-)
+// Message is a row of the outbox.
+type Message struct {
+	Seq      int64  // rises in the order of each customer's transactions
+	ID       string // of the event or decision
+	Customer string // whose order is kept
+	Body     []byte // JSON
+	KnownAt  vaglio.Instant
+}
 
-// insertFact puts a fact at the end of the outbox.
+// outgoing is a message before it has a number.
+type outgoing struct {
+	Message
+	topic    Topic
+	fact     *vaglio.Fact // of TopicHistory
+	entities []vaglio.Entity
+}
+
+// insertFact puts a fact behind those of the outbox, when the group is sealed.
 func (g *group) insertFact(f vaglio.Fact) error {
-	text, err := encodeFact(f)
+	body, err := encodeFact(f)
 	if err != nil {
 		return fmt.Errorf("encode event %s: %w", f.ID, err)
 	}
-	var seq int64
-	if err := g.sql.insertFact.QueryRowContext(g.ctx, int64(f.KnownAt), text).Scan(&seq); err != nil {
-		return fmt.Errorf("put event %s into the outbox: %w", f.ID, err)
+	g.outgoing = append(g.outgoing, outgoing{topic: TopicHistory, fact: &f, entities: f.Timelines(),
+		Message: Message{ID: f.ID, Customer: f.Entities.Get(vaglio.EntityCustomer), Body: body, KnownAt: f.KnownAt}})
+	return nil
+}
+
+// insertTaken puts a decision behind those of the outbox, when the group is sealed.
+func (g *group) insertTaken(t vaglio.Taken) error {
+	body, err := encodeTaken(&t)
+	if err != nil {
+		return fmt.Errorf("encode decision %s: %w", t.DecisionID, err)
 	}
-	for _, entity := range f.Timelines() {
-		if _, err := g.sql.insertTimeline.ExecContext(g.ctx, entity.String(), seq); err != nil {
-			return fmt.Errorf("put event %s into the outbox of %s: %w", f.ID, entity.Kind, err)
+	g.outgoing = append(g.outgoing, outgoing{topic: TopicDecisions,
+		Message: Message{ID: t.DecisionID, Customer: t.Customer, Body: body, KnownAt: t.DecidedAt}})
+	return nil
+}
+
+const (
+	insertMessageSQL  = `INSERT INTO outbox (topic, id, customer, body, known_at, delivered_at) VALUES `
+	insertTimelineSQL = `INSERT INTO outbox_timelines (entity, kind, occurred_at, seq, known_at) VALUES `
+	addWaitingSQL     = `INSERT INTO outbox_topics (topic, waiting) VALUES ($1, $2)
+		ON CONFLICT (topic) DO UPDATE SET waiting = outbox_topics.waiting + $2`
+)
+
+// writeOutgoing writes what the transaction has put into the outbox, in few statements.
+func (l *Ledger) writeOutgoing(ctx context.Context, tx *sql.Tx, messages []outgoing) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	var values []any
+	counts := map[Topic]int64{}
+	for _, m := range messages {
+		values = append(values, string(m.topic), []byte(m.ID), []byte(m.Customer), m.Body, int64(m.KnownAt), int64(0))
+		counts[m.topic]++
+	}
+	numbers, err := l.sql.insertMessages.numbers(ctx, tx, values)
+	if err != nil {
+		return fmt.Errorf("put %d messages into the outbox: %w", len(messages), err)
+	}
+	values = values[:0]
+	for i, m := range messages {
+		for _, entity := range m.entities {
+			values = append(values, []byte(entity.String()), []byte(m.fact.Kind), int64(m.fact.OccurredAt), numbers[i], int64(m.KnownAt))
+		}
+	}
+	if err := l.sql.insertTimelines.exec(ctx, tx, values); err != nil {
+		return fmt.Errorf("put %d events into the outbox's timelines: %w", counts[TopicHistory], err)
+	}
+	for _, topic := range slices.Sorted(maps.Keys(counts)) { // in one order: two transactions never wait for each other
+		if _, err := tx.StmtContext(ctx, l.sql.addWaiting).ExecContext(ctx, string(topic), counts[topic]); err != nil { //nolint:sqlclosecheck // ends with its transaction
+			return fmt.Errorf("count the outbox: %w", err)
 		}
 	}
 	return nil
 }
 
-// backlogSQL measures the outbox by its ends: rows leave in order and their numbers have no gaps, and counting 100,000
-// rows would cost every group milliseconds. Two subqueries, since SQLite walks the whole table for a min and a max in one.
-const backlogSQL = `SELECT COALESCE((SELECT MAX(seq) FROM outbox) - (SELECT MIN(seq) FROM outbox) + 1, 0)`
+// backlogSQL is how many rows of the slower of the two topics wait that every decision feeds.
+const backlogSQL = `SELECT COALESCE(MAX(waiting), 0) FROM outbox_topics WHERE topic IN ('history', 'decisions')`
 
 // Backlog is the number of events that history has not confirmed yet.
 func (l *Ledger) Backlog(ctx context.Context) (int, error) {
-	var n int
-	if err := l.read.QueryRowContext(ctx, backlogSQL).Scan(&n); err != nil {
-		return 0, fmt.Errorf("count the outbox: %w", err)
-	}
-	return n, nil
+	all, err := l.Backlogs(ctx)
+	return all[TopicHistory], err
 }
 
-// undeliveredSizes are the numbers of entities for which a statement is prepared: a request's, and a batch's.
-var undeliveredSizes = []int{8, 64, 512}
+// Backlogs is the number of messages that wait, by topic; a topic that was never used is left out.
+func (l *Ledger) Backlogs(ctx context.Context) (map[Topic]int, error) {
+	rows, err := l.read.QueryContext(ctx, `SELECT topic, waiting FROM outbox_topics`)
+	if err != nil {
+		return nil, fmt.Errorf("count the outbox: %w", err)
+	}
+	defer rows.Close()
+	all := map[Topic]int{}
+	for rows.Next() {
+		var topic Topic
+		var n int
+		if err := rows.Scan(&topic, &n); err != nil {
+			return nil, fmt.Errorf("count the outbox: %w", err)
+		}
+		all[topic] = n
+	}
+	return all, rows.Err()
+}
 
-// undeliveredSQL finds facts by n entities ($2…) known at $1. CROSS JOIN fixes the order: entities first, then their rows.
-func undeliveredSQL(n int) string {
+// recentSizes are the numbers of entities for which a statement is prepared: a request's, and a batch's.
+var recentSizes = []int{8, 64, 512}
+
+// fewFacts is how many rows are read at once. More of them are read by entity and kind, the newest only.
+const fewFacts = 512
+
+// recentSQL finds facts by n entities ($2…) known at $1. CROSS JOIN fixes the order on SQLite: entities first, then their
+// rows.
+func recentSQL(n int) string {
+	return `SELECT o.seq, o.body FROM outbox_timelines t CROSS JOIN outbox o WHERE o.seq = t.seq AND t.known_at <= $1 AND t.entity IN (` +
+		numbered(2, n) + `) LIMIT ` + strconv.Itoa(fewFacts+1)
+}
+
+const (
+	nextKindSQL = `SELECT kind FROM outbox_timelines WHERE entity = $1 AND kind > $2 ORDER BY kind LIMIT 1`
+	newestSQL   = `SELECT o.seq, o.body FROM outbox_timelines t CROSS JOIN outbox o
+		WHERE t.entity = $1 AND t.kind = $2 AND t.known_at <= $3 AND o.seq = t.seq ORDER BY t.occurred_at DESC, t.seq DESC LIMIT $4`
+)
+
+// numbered is "$from, $from+1, …", n of them.
+func numbered(from, n int) string {
 	var b strings.Builder
-	b.WriteString(`SELECT o.seq, o.fact FROM outbox_timelines t CROSS JOIN outbox o
-		WHERE o.seq = t.seq AND o.known_at <= $1 AND t.entity IN ($2`)
-	for i := 3; i < n+2; i++ {
-		b.WriteString(", $" + strconv.Itoa(i))
+	for i := range n {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString("$" + strconv.Itoa(from+i))
 	}
-	return b.String() + ")"
+	return b.String()
 }
 
-// Undelivered returns the facts of the outbox that enter any of the timelines and were known at asOf, each once, in the
-// order in which they were stored. What history has confirmed is no longer among them: ask here first, then history.
-func (l *Ledger) Undelivered(ctx context.Context, entities []vaglio.Entity, asOf vaglio.Instant) ([]vaglio.Fact, error) {
-	var rows []outboxRow
-	largest := undeliveredSizes[len(undeliveredSizes)-1]
+// Recent returns the facts that enter any of the timelines, were known at asOf, and that a reader of history may lack: those
+// that wait for delivery and those delivered a moment ago. Of each entity and kind it is the newest [vaglio.NewestPerKind];
+// each fact comes once, in the order in which they were stored. Ask here first, then history, and tell repetitions by the id.
+func (l *Ledger) Recent(ctx context.Context, entities []vaglio.Entity, asOf vaglio.Instant) ([]vaglio.Fact, error) {
+	var rows []factRow
+	largest := recentSizes[len(recentSizes)-1]
 	for some := range slices.Chunk(entities, largest) {
-		size, _ := slices.BinarySearch(undeliveredSizes, len(some))
-		args := make([]any, 0, undeliveredSizes[size]+1)
+		size, _ := slices.BinarySearch(recentSizes, len(some))
+		args := make([]any, 0, recentSizes[size]+1)
 		args = append(args, int64(asOf))
 		for _, e := range some {
-			args = append(args, e.String())
+			args = append(args, []byte(e.String()))
 		}
-		for len(args) <= undeliveredSizes[size] {
+		for len(args) <= recentSizes[size] {
 			args = append(args, args[1]) // the same one again finds nothing more
 		}
-		found, err := readOutbox(l.sql.undelivered[size].QueryContext(ctx, args...))
+		found, err := readFacts(l.sql.recent[size].QueryContext(ctx, args...))
+		if err == nil && len(found) > fewFacts {
+			found, err = l.newest(ctx, some, asOf)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read the outbox of %d entities: %w", len(entities), err)
 		}
 		rows = append(rows, found...)
 	}
-	slices.SortFunc(rows, func(a, b outboxRow) int { return cmp.Compare(a.seq, b.seq) })
-	rows = slices.CompactFunc(rows, func(a, b outboxRow) bool { return a.seq == b.seq })
-	return facts(rows), nil
+	slices.SortFunc(rows, func(a, b factRow) int { return cmp.Compare(a.seq, b.seq) })
+	rows = slices.CompactFunc(rows, func(a, b factRow) bool { return a.seq == b.seq })
+	facts := make([]vaglio.Fact, len(rows))
+	for i := range rows {
+		facts[i] = rows[i].fact
+	}
+	return facts, nil
 }
 
-type outboxRow struct {
+// newest reads entity by entity and kind by kind, so that a busy entity costs no more than what counts of it.
+func (l *Ledger) newest(ctx context.Context, entities []vaglio.Entity, asOf vaglio.Instant) ([]factRow, error) {
+	var all []factRow
+	for _, e := range entities {
+		entity, kind := []byte(e.String()), []byte{}
+		for {
+			err := l.sql.nextKind.QueryRowContext(ctx, entity, kind).Scan(&kind)
+			if errors.Is(err, sql.ErrNoRows) {
+				break
+			}
+			if err != nil {
+				return nil, err
+			}
+			found, err := readFacts(l.sql.newest.QueryContext(ctx, entity, kind, int64(asOf), vaglio.NewestPerKind))
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, found...)
+		}
+	}
+	return all, nil
+}
+
+type factRow struct {
 	seq  int64
 	fact vaglio.Fact
 }
 
-// readOutbox reads the result of a query for seq and fact.
-func readOutbox(rows *sql.Rows, err error) ([]outboxRow, error) {
+// readFacts reads the result of a query for seq and body.
+func readFacts(rows *sql.Rows, err error) ([]factRow, error) {
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var out []outboxRow
+	var out []factRow
 	for rows.Next() {
-		var r outboxRow
-		var text []byte
-		if err := rows.Scan(&r.seq, &text); err != nil {
+		var r factRow
+		var body sql.RawBytes
+		if err := rows.Scan(&r.seq, &body); err != nil {
 			return nil, err
 		}
-		if r.fact, err = decodeFact(text); err != nil {
-			return nil, fmt.Errorf("row %d: %w", r.seq, err)
+		if r.fact, err = decodeFact(body); err != nil {
+			return nil, fmt.Errorf("message %d: %w", r.seq, err)
 		}
 		out = append(out, r)
 	}
 	return out, rows.Err()
 }
 
-func facts(rows []outboxRow) []vaglio.Fact {
-	out := make([]vaglio.Fact, len(rows))
-	for i := range rows {
-		out[i] = rows[i].fact
-	}
-	return out
+// bells wake the relays of this process, each topic's by its own.
+type bells struct {
+	mu      sync.Mutex
+	byTopic map[Topic]chan struct{}
 }
 
-// maxBackoff bounds the pause between two attempts to deliver.
-const maxBackoff = 5 * time.Second
-
-// Relay delivers the outbox in order, at most 1,000 facts a call, until ctx ends (nil) or the ledger is closed
-// (ErrClosed). New facts of this process are delivered at once after a quiet time; while busy, and for facts of other
-// processes, there is one delivery per every, unless a full batch waits. Facts leave the outbox only after deliver
-// returned nil, so that a crash in between delivers them again: deliver must bear that, and must not answer an error for
-// a fact that it will never take. Errors are retried after 100 ms, doubled up to 5 s, and logged when they begin and end.
-func (l *Ledger) Relay(ctx context.Context, every time.Duration, deliver func(context.Context, []vaglio.Fact) error) error {
-	const firstBackoff = 100 * time.Millisecond
-	var backoff time.Duration // 0: the last delivery worked
-	for {
-		n, err := l.relayOnce(ctx, deliver)
-		pause, wake := every, l.wake
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case l.isClosed():
-			return ErrClosed
-		case err != nil:
-			if backoff == 0 {
-				l.log.Error("delivery to history stopped", "error", err)
-			}
-			backoff = min(max(2*backoff, firstBackoff), maxBackoff)
-			pause, wake = backoff, nil
-		case backoff > 0:
-			l.log.Info("delivery to history works again")
-			backoff = 0
-			continue
-		case n == maxDelivery:
-			continue
-		case n > 0:
-			wake = nil
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-wake:
-		case <-ctx.Done():
-		case <-l.closed:
-			return ErrClosed
-		}
-		timer.Stop()
+func (b *bells) of(t Topic) chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.byTopic == nil {
+		b.byTopic = map[Topic]chan struct{}{}
 	}
+	if b.byTopic[t] == nil {
+		b.byTopic[t] = make(chan struct{}, 1)
+	}
+	return b.byTopic[t]
 }
 
-// relayOnce delivers one batch and says how large it was.
-func (l *Ledger) relayOnce(ctx context.Context, deliver func(context.Context, []vaglio.Fact) error) (int, error) {
-	rows, err := readOutbox(l.read.QueryContext(ctx, `SELECT seq, fact FROM outbox ORDER BY seq LIMIT $1`, maxDelivery))
-	if err != nil {
-		return 0, fmt.Errorf("read the outbox: %w", err)
-	}
-	if len(rows) == 0 {
-		return 0, nil
-	}
-	if err := deliver(ctx, facts(rows)); err != nil {
-		return 0, fmt.Errorf("deliver %d events: %w", len(rows), err)
-	}
-	for some := range slices.Chunk(rows, maxDelete) {
-		if err := l.forget(context.WithoutCancel(ctx), some); err != nil {
-			return 0, fmt.Errorf("take %d delivered events from the outbox: %w", len(some), err)
-		}
-	}
-	return len(rows), nil
-}
-
-// forget deletes delivered rows.
-func (l *Ledger) forget(ctx context.Context, rows []outboxRow) error {
-	tx, err := l.write.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()                                         // after Commit it does nothing
-	deleteFact := tx.StmtContext(ctx, l.sql.deleteFact)         //nolint:sqlclosecheck // ends with its transaction
-	deleteTimeline := tx.StmtContext(ctx, l.sql.deleteTimeline) //nolint:sqlclosecheck // likewise
-	for _, r := range rows {
-		if _, err := deleteFact.ExecContext(ctx, r.seq); err != nil {
-			return err
-		}
-		for _, entity := range r.fact.Timelines() {
-			if _, err := deleteTimeline.ExecContext(ctx, entity.String(), r.seq); err != nil {
-				return err
-			}
-		}
-	}
-	return tx.Commit()
-}
-
-// wakeRelay tells the relay that there is something to deliver.
-func (l *Ledger) wakeRelay() {
+// ring tells the relay of a topic that there is something to deliver.
+func (b *bells) ring(t Topic) {
 	select {
-	case l.wake <- struct{}{}:
+	case b.of(t) <- struct{}{}:
 	default: // it knows already
 	}
 }

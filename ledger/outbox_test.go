@@ -83,7 +83,7 @@ func roundTrip(t *testing.T, open opener) {
 			return e, nil
 		})
 		must(t, err)
-		got, err := l.Undelivered(t.Context(), []vaglio.Entity{{Kind: "run", ID: fmt.Sprint(n)}}, want.KnownAt)
+		got, err := l.Recent(t.Context(), []vaglio.Entity{{Kind: "run", ID: fmt.Sprint(n)}}, want.KnownAt)
 		must(t, err)
 		if len(got) != 1 || !reflect.DeepEqual(got[0], want) {
 			rt.Fatalf("got  %+v\nwant %+v", got, want)
@@ -91,8 +91,9 @@ func roundTrip(t *testing.T, open opener) {
 	})
 }
 
-func undelivered(t *testing.T, open opener) {
-	l := open(ledger.Options{})
+func recent(t *testing.T, open opener) {
+	clock := at
+	l := open(ledger.Options{Now: func() time.Time { return clock.Time() }})
 	for i := range 20 {
 		record(t, l, request(fmt.Sprint("rr_", i), fmt.Sprint("c_", i%4), fmt.Sprint("p_", i)))
 	}
@@ -102,7 +103,7 @@ func undelivered(t *testing.T, open opener) {
 	later := at + vaglio.Second
 	finds := func(want string, asOf vaglio.Instant, entities ...vaglio.Entity) {
 		t.Helper()
-		found, err := l.Undelivered(t.Context(), entities, asOf)
+		found, err := l.Recent(t.Context(), entities, asOf)
 		must(t, err)
 		var ids []string
 		for _, f := range found {
@@ -129,7 +130,12 @@ func undelivered(t *testing.T, open opener) {
 	}
 	finds("rr_3 rr_4", later, append(many, paid("p_4"))...)
 	deliverAll(t, l)
+	finds("rr_1 rr_5 rr_9 rr_13 rr_17", later, customer("c_1")) // who reads history may not see it yet
+	clock += vaglio.Minute
+	record(t, l, request("rr_more", "c_9", "p_9"))
+	deliverAll(t, l) // a relay that delivers also sweeps
 	finds("", later, customer("c_1"))
+	finds("rr_more", later, paid("p_9"))
 }
 
 func relaying(t *testing.T, open opener) {

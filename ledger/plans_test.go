@@ -14,8 +14,8 @@ func TestHotPathsUseTheirIndexes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	for _, text := range []string{decisionOfSQL, reservationsOfSQL, backlogSQL, readKeySQL, deleteFactSQL, deleteTimelineSQL,
-		undeliveredSQL(undeliveredSizes[0]), undeliveredSQL(undeliveredSizes[2])} {
+	for _, text := range []string{decisionOfSQL, reservationsOfSQL, backlogSQL, readKeySQL, nextKindSQL, newestSQL,
+		recentSQL(recentSizes[0]), recentSQL(recentSizes[2])} {
 		args := make([]any, strings.Count(text, "$"))
 		rows, err := l.read.Query("EXPLAIN QUERY PLAN "+text, args...)
 		if err != nil {

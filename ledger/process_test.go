@@ -111,7 +111,7 @@ func TestAnsweredDecisionsSurviveAKill(t *testing.T) {
 		if err != nil || !found || string(stored) != response {
 			t.Fatalf("%s: %q %v (%v), want %q", id, stored, found, err, response)
 		}
-		facts, err := l.Undelivered(t.Context(), []vaglio.Entity{{Kind: "customer", ID: "c_" + id}}, at+1)
+		facts, err := l.Recent(t.Context(), []vaglio.Entity{{Kind: "customer", ID: "c_" + id}}, at+1)
 		if err != nil || len(facts) != 1 || facts[0].ID != id {
 			t.Fatalf("%s: %v (%v) in the outbox", id, facts, err)
 		}

@@ -75,7 +75,7 @@ func (d *decision) learnMore(ctx context.Context, entities []vaglio.Entity, lear
 
 // recall takes timelines from memory. What waits for delivery anywhere, and is not there yet, is added first.
 func (d *decision) recall(ctx context.Context, entities []vaglio.Entity) error {
-	waiting, err := d.engine.ledger.Undelivered(ctx, entities, d.moment)
+	waiting, err := d.engine.ledger.Recent(ctx, entities, d.moment)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (d *decision) recall(ctx context.Context, entities []vaglio.Entity) error {
 // readAfresh reads timelines from history. The outbox is read before ClickHouse: an event on its way from one to the other is
 // then in at least one of them.
 func (d *decision) readAfresh(ctx context.Context, catalogue *features.Catalogue, entities []vaglio.Entity) error {
-	waiting, err := d.engine.ledger.Undelivered(ctx, entities, d.moment)
+	waiting, err := d.engine.ledger.Recent(ctx, entities, d.moment)
 	if err != nil {
 		return err
 	}
