@@ -45,6 +45,9 @@ type library struct {
 	boosterLoad         func(text unsafe.Pointer, iterations *int32, out *uintptr) int32
 	boosterFeatures     func(booster uintptr, out *int32) int32
 	boosterFree         func(booster uintptr) int32
+	dumpParamAliases    func(size int64, outSize *int64, text unsafe.Pointer) int32
+	networkInit         func(machines string, port, timeoutMinutes, count int32) int32
+	networkFree         func() int32
 	boosterPredictByMat func(booster uintptr, data unsafe.Pointer, dtype, rows, cols, rowMajor, kind, start, count int32,
 		params string, n *int64, out unsafe.Pointer) int32
 }
@@ -72,6 +75,9 @@ func openLibrary() (*library, error) {
 		"LGBM_BoosterGetNumFeature":       &api.boosterFeatures,
 		"LGBM_BoosterFree":                &api.boosterFree,
 		"LGBM_BoosterPredictForMat":       &api.boosterPredictByMat,
+		"LGBM_DumpParamAliases":           &api.dumpParamAliases,
+		"LGBM_NetworkInit":                &api.networkInit,
+		"LGBM_NetworkFree":                &api.networkFree,
 	} {
 		if err := l.Func(fptr, symbol); err != nil {
 			return nil, err
@@ -161,11 +167,22 @@ func (l *library) eval(booster uintptr, values []float64) error {
 
 // save is the text of the first iterations.
 func (l *library) save(booster uintptr, iterations int) ([]byte, error) {
-	text := make([]byte, 1<<20)
+	return l.text("write the model", 1<<20, func(room int64, size *int64, text unsafe.Pointer) int32 {
+		return l.boosterSave(booster, 0, int32(iterations), 0, room, size, text)
+	})
+}
+
+// aliases is a JSON object: by parameter its other names.
+func (l *library) aliases() ([]byte, error) {
+	return l.text("list the parameters", 1<<14, l.dumpParamAliases)
+}
+
+// text asks for a text, again if it needs more room.
+func (l *library) text(doing string, room int, write func(room int64, size *int64, text unsafe.Pointer) int32) ([]byte, error) {
+	text := make([]byte, room)
 	for {
 		var size int64 // with the final NUL
-		if err := l.check("write the model", l.boosterSave(booster, 0, int32(iterations), 0, int64(len(text)), &size,
-			unsafe.Pointer(unsafe.SliceData(text)))); err != nil {
+		if err := l.check(doing, write(int64(len(text)), &size, unsafe.Pointer(unsafe.SliceData(text)))); err != nil {
 			return nil, err
 		}
 		if size <= int64(len(text)) {

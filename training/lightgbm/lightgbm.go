@@ -11,6 +11,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -44,6 +45,7 @@ type Job struct {
 	EarlyStopping int
 	Train, Valid  Dataset   // Valid may have no rows; its names and categories are Train's
 	Golden        []float64 // rows × columns, to be predicted by the finished model
+	Network       *Network  // nil: this machine alone
 }
 
 // Round is what one round of boosting reached on the validation rows.
@@ -72,18 +74,30 @@ func Train(ctx context.Context, job Job, progress func(Round)) (Result, error) {
 		return Result{}, fmt.Errorf("train: %w", err)
 	}
 	cols := len(job.Train.Names)
-	t := task{Train: &training{Params: job.params(), Rounds: job.Rounds, EarlyStopping: job.EarlyStopping,
-		Metrics: strings.Count(job.metrics(), ",") + 1, Names: job.Train.Names, Rows: job.Train.Rows, ValidRows: job.Valid.Rows},
+	params := job.params()
+	t := task{Train: &training{order: order{Params: params, DatasetParams: params, Rounds: job.Rounds, EarlyStopping: job.EarlyStopping,
+		Metrics: job.metricCount()}, Names: job.Train.Names, Rows: job.Train.Rows, ValidRows: job.Valid.Rows},
 		Cols: cols, Rows: len(job.Golden) / cols, Raw: true, Contributions: true}
-	out, err := t.run(ctx, progress, map[string][]float64{
-		fileTrain: job.Train.X, fileTrainLabel: job.Train.Label, fileTrainWeight: job.Train.Weight,
-		fileValid: job.Valid.X, fileValidLabel: job.Valid.Label, fileValidWeight: job.Valid.Weight, fileRows: job.Golden}, nil)
+	if job.Network != nil {
+		var err error
+		if t.Train.Network, err = job.Network.resolve(ctx); err != nil {
+			return Result{}, fmt.Errorf("train: %w", err)
+		}
+	}
+	matrices := job.matrices()
+	matrices[fileRows] = job.Golden
+	out, err := t.run(ctx, progress, matrices, nil)
 	result := Result{Model: out.model, BestIteration: out.best, Rounds: out.rounds, GoldenRaw: out.raw,
 		GoldenContributions: out.contributions, Version: out.version, Warnings: out.warnings}
 	if err != nil {
 		return result, fmt.Errorf("train: %w", err)
 	}
 	return result, nil
+}
+
+func (j *Job) matrices() map[string][]float64 {
+	return map[string][]float64{fileTrain: j.Train.X, fileTrainLabel: j.Train.Label, fileTrainWeight: j.Train.Weight,
+		fileValid: j.Valid.X, fileValidLabel: j.Valid.Label, fileValidWeight: j.Valid.Weight}
 }
 
 // Predict lets LightGBM read a model and score rows of cols columns, in log-odds.
@@ -132,12 +146,14 @@ func (j *Job) validate() error {
 		return errors.New("early stopping needs validation rows")
 	case j.EarlyStopping > 0 && j.Params["boosting"] == "dart":
 		return errors.New("early stopping does not work with boosting=dart: its later rounds change the earlier trees")
+	case j.Network != nil && (len(j.Network.Machines) < 2 || j.Network.Self < 0 || j.Network.Self >= len(j.Network.Machines)):
+		return fmt.Errorf("this is machine %d of %d: want two or more, counted from 0", j.Network.Self, len(j.Network.Machines))
 	case len(j.Golden)%len(j.Train.Names) != 0:
 		return fmt.Errorf("%d golden values are not rows of %d columns", len(j.Golden), len(j.Train.Names))
 	}
 	for _, name := range slices.Sorted(maps.Keys(j.Params)) {
 		value := j.Params[name]
-		if _, ours := fixedParams[name]; ours || name == "categorical_feature" {
+		if Owned(name) {
 			return fmt.Errorf("parameter %s is set by this program", name)
 		}
 		if !isPlain(name) || value != "" && !isPlain(value) {
@@ -199,14 +215,32 @@ func (d *Dataset) validate() error {
 // fixedParams make training repeatable and its model readable by package models. LightGBM's threads don't change the
 // result under deterministic and force_row_wise.
 var fixedParams = map[string]string{"objective": "binary", "linear_tree": "false", "deterministic": "true", "force_row_wise": "true",
-	"verbosity": "0"}
+	"verbosity": "0", "feature_pre_filter": "false"}
+
+// ownedParams are set from the job, or would read or write files beside it.
+var ownedParams = strings.Fields("categorical_feature early_stopping_round num_iterations num_class num_machines machines machine_list_filename " +
+	"local_listen_port time_out tree_learner pre_partition force_col_wise config task data valid input_model output_model output_result " +
+	"convert_model convert_model_language snapshot_freq save_binary header label_column weight_column group_column ignore_column " +
+	"two_round parser_config_file precise_float_parser predict_raw_score predict_leaf_index predict_contrib predict_disable_shape_check " +
+	"start_iteration_predict num_iteration_predict pred_early_stop pred_early_stop_freq pred_early_stop_margin")
+
+// Owned tells whether a parameter of LightGBM, by its main name, is this package's to set.
+func Owned(name string) bool {
+	_, fixed := fixedParams[name]
+	return fixed || slices.Contains(ownedParams, name)
+}
 
 // params is LightGBM's parameter string, for data sets and boosters alike: binning and categories belong to the former.
-func (j *Job) params() string {
+func (j *Job) params() string { return j.paramString(func(string) bool { return true }) }
+
+func (j *Job) paramString(wanted func(name string) bool) string {
 	all := map[string]string{"seed": "1"}
 	maps.Copy(all, j.Params)
 	maps.Copy(all, fixedParams)
 	all["metric"] = j.metrics()
+	if j.Network != nil {
+		all["num_machines"], all["tree_learner"] = strconv.Itoa(len(j.Network.Machines)), "data"
+	}
 	var categorical []string
 	for i, is := range j.Train.Categorical {
 		if is {
@@ -218,12 +252,16 @@ func (j *Job) params() string {
 	}
 	parts := make([]string, 0, len(all))
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		parts = append(parts, name+"="+all[name])
+		if wanted(name) {
+			parts = append(parts, name+"="+all[name])
+		}
 	}
 	return strings.Join(parts, " ")
 }
 
 func (j *Job) metrics() string { return cmp.Or(j.Params["metric"], Metrics) }
+
+func (j *Job) metricCount() int { return strings.Count(j.metrics(), ",") + 1 }
 
 func isPlain(s string) bool {
 	for _, c := range []byte(s) {

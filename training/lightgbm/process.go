@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -21,6 +23,12 @@ import (
 
 // childVariable names the folder of the child's task; a process that finds it set is a child.
 const childVariable = "VAGLIO_LIGHTGBM_TASK"
+
+// orderStop ends a child after its current round, orderEnd one that waits for orders of trials, which are JSON.
+const (
+	orderStop = "stop\n"
+	orderEnd  = "end\n"
+)
 
 // stopGrace is how long a child may take to end after it was told to.
 const stopGrace = 10 * time.Second
@@ -41,26 +49,46 @@ const (
 	fileModel         = "model.txt"
 	fileRaw           = "raw.f64"
 	fileContributions = "contributions.f64"
+	fileAliases       = "aliases.json"
 )
 
-// task is what the parent asks of the child: train first when Train is there, then predict the rows of fileRows.
+// task is what the parent asks of the child: the parameters' names, or to train when Train is there and then to predict the
+// rows of fileRows, or with Trials to train as often as orders come.
 type task struct {
-	Train *training `json:"train,omitzero"`
-	Cols  int       `json:"cols"`
-	Rows  int       `json:"rows"` // of fileRows
+	Train   *training `json:"train,omitzero"`
+	Trials  bool      `json:"trials"`
+	Aliases bool      `json:"aliases"`
+	Cols    int       `json:"cols"`
+	Rows    int       `json:"rows"` // of fileRows
 	// Raw and Contributions say what to predict.
 	Raw           bool `json:"raw"`
 	Contributions bool `json:"contributions"`
 }
 
 type training struct {
-	Params        string   `json:"params"`
-	Rounds        int      `json:"rounds"`
-	EarlyStopping int      `json:"early_stopping"`
-	Metrics       int      `json:"metrics"` // how many were asked for
-	Names         []string `json:"names"`
-	Rows          int      `json:"rows"`
-	ValidRows     int      `json:"valid_rows"`
+	order
+	Names     []string `json:"names"`
+	Rows      int      `json:"rows"`
+	ValidRows int      `json:"valid_rows"`
+	Network   *network `json:"network,omitzero"`
+}
+
+// order is one boosting.
+type order struct {
+	Params        string `json:"params"`
+	DatasetParams string `json:"dataset_params"` // boostings that agree in them share their data sets
+	Rounds        int    `json:"rounds"`
+	EarlyStopping int    `json:"early_stopping"`
+	Metrics       int    `json:"metrics"` // how many were asked for
+	Require       []Rung `json:"require"`
+}
+
+// network is what LightGBM needs to find the other machines.
+type network struct {
+	Machines       string `json:"machines"` // host:port, separated by commas
+	Count          int32  `json:"count"`
+	Port           int32  `json:"port"` // where this one listens
+	TimeoutMinutes int32  `json:"timeout_minutes"`
 }
 
 // message is one line of JSON from the child.
@@ -72,12 +100,15 @@ type message struct {
 
 type done struct {
 	Best    int    `json:"best"`
+	Pruned  bool   `json:"pruned"`
 	Version string `json:"version"`
 }
 
 type answer struct {
 	model         []byte
 	best          int
+	pruned        bool
+	aliases       []byte
 	rounds        []Round
 	raw           []float64
 	contributions [][]float64
@@ -85,37 +116,64 @@ type answer struct {
 	warnings      []string
 }
 
-// run writes the task's files into a private folder, runs the child there and reads what it left.
-func (t task) run(ctx context.Context, progress func(Round), matrices map[string][]float64, model []byte) (answer, error) {
+// folder makes the private folder of a task and writes its files.
+func (t task) folder(matrices map[string][]float64, model []byte) (dir string, err error) {
 	if !mainCalled {
-		return answer{}, errors.New("the program did not call lightgbm.Main first, so it can't start itself as a training child")
+		return "", errors.New("the program did not call lightgbm.Main first, so it can't start itself as a training child")
 	}
-	if err := ctx.Err(); err != nil {
-		return answer{}, err
+	if dir, err = os.MkdirTemp("", "vaglio-lightgbm-"); err != nil {
+		return "", fmt.Errorf("make a folder for the child: %w", err)
 	}
-	dir, err := os.MkdirTemp("", "vaglio-lightgbm-")
-	if err != nil {
-		return answer{}, fmt.Errorf("make a folder for the child: %w", err)
-	}
-	defer os.RemoveAll(dir)
+	defer func() {
+		if err != nil {
+			os.RemoveAll(dir)
+		}
+		if errors.Is(err, syscall.ENOSPC) {
+			err = fmt.Errorf("%w: make room, or name another folder in TMPDIR", err)
+		}
+	}()
 	described, err := json.Marshal(t)
 	if err != nil {
-		return answer{}, fmt.Errorf("describe the task: %w", err)
+		return "", fmt.Errorf("describe the task: %w", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, fileTask), described, 0o600); err != nil {
-		return answer{}, fmt.Errorf("hand the task over: %w", err)
+		return "", fmt.Errorf("hand the task over: %w", err)
 	}
 	if model != nil {
 		if err := os.WriteFile(filepath.Join(dir, fileModel), model, 0o600); err != nil {
-			return answer{}, fmt.Errorf("hand the model over: %w", err)
+			return "", fmt.Errorf("hand the model over: %w", err)
 		}
 	}
 	for name, values := range matrices {
 		if err := writeFloats(filepath.Join(dir, name), values); err != nil {
-			return answer{}, fmt.Errorf("hand the matrix over: %w", err)
+			return "", fmt.Errorf("hand the matrix over: %w", err)
 		}
 	}
-	out, err := t.supervise(ctx, dir, progress)
+	return dir, nil
+}
+
+// run lets a child do the task in a private folder and reads what it left.
+func (t task) run(ctx context.Context, progress func(Round), matrices map[string][]float64, model []byte) (answer, error) {
+	if err := ctx.Err(); err != nil {
+		return answer{}, err
+	}
+	dir, err := t.folder(matrices, model)
+	if err != nil {
+		return answer{}, err
+	}
+	defer os.RemoveAll(dir)
+	p, err := start(ctx, dir)
+	if err != nil {
+		return answer{}, err
+	}
+	defer p.close()
+	out, err := p.follow(progress)
+	if err == nil {
+		err = p.wait()
+	} else if ended := p.wait(); errors.Is(err, errSilent) || p.ctx.Err() != nil {
+		err = ended
+	}
+	out.warnings = p.output.warnings()
 	if out.best == 0 && err != nil {
 		return out, err
 	}
@@ -125,51 +183,72 @@ func (t task) run(ctx context.Context, progress func(Round), matrices map[string
 	return out, err
 }
 
-// supervise starts the child and follows it to its end.
-func (t task) supervise(ctx context.Context, dir string, progress func(Round)) (answer, error) {
+// process is a child at work.
+type process struct {
+	ctx      context.Context // the caller's, and ended when LightGBM only warned of what is an error
+	refuse   context.CancelCauseFunc
+	child    *exec.Cmd
+	orders   io.WriteCloser
+	messages *os.File
+	lines    *bufio.Scanner
+	output   *output
+	finished bool // it said done to the last order
+}
+
+// start starts the child of a folder. The end of the context tells it to stop, and kills it when it does not.
+func start(ctx context.Context, dir string) (*process, error) {
 	executable, err := os.Executable()
 	if err != nil {
-		return answer{}, fmt.Errorf("find this program: %w", err)
+		return nil, fmt.Errorf("find this program: %w", err)
 	}
 	messages, childEnd, err := os.Pipe()
 	if err != nil {
-		return answer{}, fmt.Errorf("make a pipe to the child: %w", err)
+		return nil, fmt.Errorf("make a pipe to the child: %w", err)
 	}
-	defer messages.Close()
 	defer childEnd.Close()
-	ctx, refuse := context.WithCancelCause(ctx)
-	defer refuse(nil)
-	output := &output{refuse: refuse}
-	child := exec.CommandContext(ctx, executable)
-	child.Args = []string{"vaglio-lightgbm"}
+	p := &process{messages: messages}
+	p.ctx, p.refuse = context.WithCancelCause(ctx)
+	p.output = &output{refuse: p.refuse}
+	p.child = exec.CommandContext(p.ctx, executable)
+	p.child.Args = []string{"vaglio-lightgbm"}
 	// OpenMP's threads spin between rounds; beside another busy process that made training ten times slower.
-	child.Env = slices.Concat([]string{"OMP_WAIT_POLICY=passive"}, os.Environ(), []string{childVariable + "=" + dir})
-	child.Stdout, child.Stderr = output, output
-	child.ExtraFiles = []*os.File{childEnd}
-	stdin, err := child.StdinPipe()
-	if err != nil {
-		return answer{}, fmt.Errorf("make a pipe to the child: %w", err)
+	p.child.Env = slices.Concat([]string{"OMP_WAIT_POLICY=passive"}, os.Environ(), []string{childVariable + "=" + dir})
+	p.child.Stdout, p.child.Stderr = p.output, p.output
+	p.child.ExtraFiles = []*os.File{childEnd}
+	if p.orders, err = p.child.StdinPipe(); err != nil {
+		p.close()
+		return nil, fmt.Errorf("make a pipe to the child: %w", err)
 	}
-	child.Cancel = func() error {
-		_, err := stdin.Write([]byte("stop\n"))
+	p.child.Cancel = func() error {
+		_, err := p.orders.Write([]byte(orderStop))
 		return err
 	}
-	child.WaitDelay = stopGrace
-	if err := child.Start(); err != nil {
-		return answer{}, fmt.Errorf("start a child of this program: %w", err)
+	p.child.WaitDelay = stopGrace
+	if err := p.child.Start(); err != nil {
+		p.close()
+		return nil, fmt.Errorf("start a child of this program: %w", err)
 	}
-	childEnd.Close()
+	p.lines = bufio.NewScanner(messages)
+	p.lines.Buffer(nil, 1<<20)
+	return p, nil
+}
 
-	var out answer
-	var failure string
-	finished := false
-	lines := bufio.NewScanner(messages)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
+func (p *process) close() {
+	p.refuse(nil)
+	p.messages.Close()
+}
+
+// errSilent is what follow says of a child that ended without an answer.
+var errSilent = errors.New("the child process ended without a result")
+
+// follow hears the child until it is done with an order.
+func (p *process) follow(progress func(Round)) (out answer, err error) {
+	p.finished = false
+	for p.lines.Scan() {
 		var m message
-		if err := json.Unmarshal(lines.Bytes(), &m, json.RejectUnknownMembers(true)); err != nil {
-			failure = fmt.Sprintf("an unreadable message: %v", err)
-			continue
+		if err := json.Unmarshal(p.lines.Bytes(), &m, json.RejectUnknownMembers(true)); err != nil {
+			p.refuse(fmt.Errorf("an unreadable message of the child: %w", err))
+			return out, errSilent
 		}
 		switch {
 		case m.Round != nil:
@@ -178,24 +257,27 @@ func (t task) supervise(ctx context.Context, dir string, progress func(Round)) (
 				progress(*m.Round)
 			}
 		case m.Done != nil:
-			finished, out.best, out.version = true, m.Done.Best, m.Done.Version
+			p.finished, out.best, out.pruned, out.version = true, m.Done.Best, m.Done.Pruned, m.Done.Version
+			return out, nil
 		default:
-			failure = m.Error
+			return out, errors.New(m.Error)
 		}
 	}
-	ended := child.Wait()
-	out.warnings = output.warnings()
+	return out, errSilent
+}
+
+// wait is for a child that has nothing left to do, and says why it ended otherwise.
+func (p *process) wait() error {
+	ended := p.child.Wait()
 	switch {
-	case ctx.Err() != nil:
-		return out, context.Cause(ctx)
-	case failure != "":
-		return out, errors.New(failure)
-	case !finished && ended != nil:
-		return out, fmt.Errorf("the child process died (%w)%s", ended, output.saying())
-	case !finished:
-		return out, fmt.Errorf("the child process ended without a result%s", output.saying())
+	case p.ctx.Err() != nil:
+		return context.Cause(p.ctx)
+	case p.finished:
+		return nil
+	case ended != nil:
+		return fmt.Errorf("the child process died (%w)%s", ended, p.output.saying())
 	default:
-		return out, nil
+		return fmt.Errorf("%w%s", errSilent, p.output.saying())
 	}
 }
 
@@ -203,6 +285,11 @@ func (t task) supervise(ctx context.Context, dir string, progress func(Round)) (
 func (t task) read(dir string, out *answer) (err error) {
 	if t.Train != nil {
 		if out.model, err = os.ReadFile(filepath.Join(dir, fileModel)); err != nil {
+			return err
+		}
+	}
+	if t.Aliases {
+		if out.aliases, err = os.ReadFile(filepath.Join(dir, fileAliases)); err != nil {
 			return err
 		}
 	}
