@@ -48,6 +48,7 @@ func newFeatures() *cobra.Command {
 			}},
 		newFeaturesExplain(),
 	)
+	cmd.AddCommand(featureWork()...)
 	return cmd
 }
 
