@@ -24,6 +24,8 @@ const (
 	KindDisputeLost     = "dispute_lost"     // by the merchant: the customer was right
 	KindRefundDenied    = "refund_denied"
 	KindRecallRequested = "recall_requested"
+	KindRefundReversed  = "refund_reversed"     // the money came back after it was paid
+	KindFraudWarning    = "early_fraud_warning" // an issuer's report
 	KindFraudConfirmed  = "fraud_confirmed"
 	KindFraudCleared    = "fraud_cleared"
 )
@@ -118,9 +120,11 @@ func (e *Event) KnownAt() Instant { return max(e.ObservedAt, e.OccurredAt+Millis
 func (e *Event) IsLabel() bool { return e.Kind == KindFraudConfirmed || e.Kind == KindFraudCleared }
 
 // FollowsRequest reports whether the event is about a request that it names, and takes over the entities that it lacks:
-// labels, and what became of a refund.
+// labels, what became of a refund, and disputes that do not say whose they are.
 func (e *Event) FollowsRequest() bool {
 	switch e.Kind {
+	case KindChargeback, KindPaymentReturned, KindDisputeWon, KindDisputeLost, KindRecallRequested, KindRefundReversed, KindFraudWarning:
+		return e.Entities.Get(EntityRequest) != "" && e.Entities.Get(EntityCustomer) == ""
 	case KindFraudConfirmed, KindFraudCleared, KindRefundPaid, KindRefundFailed, "refund_cancelled", KindRefundDenied:
 		return e.Entities.Get(EntityRequest) != ""
 	default:

@@ -21,9 +21,31 @@ const (
 
 // sentEvents is a body of events being read: what is good, where each came from, and what is wrong.
 type sentEvents struct {
+	of     eventBody
 	events []vaglio.Event
 	places []place
 	faults []fault
+}
+
+// eventBody is what the routes that store events differ in.
+type eventBody struct {
+	decode            func([]byte) (vaglio.Event, error) // of one; an error is a vaglio.Invalid
+	name              string                             // of one
+	invalid, conflict Kind
+}
+
+var (
+	plainEvents = eventBody{vaglio.DecodeEvent, "event", InvalidEvents, EventConflict}
+	outcomes    = eventBody{decodeOutcome, "outcome", InvalidOutcomes, OutcomeConflict}
+)
+
+// decodeOutcome reads an outcome as the event of history that it is.
+func decodeOutcome(b []byte) (vaglio.Event, error) {
+	o, err := vaglio.DecodeReportedOutcome(b)
+	if err != nil {
+		return vaglio.Event{}, err
+	}
+	return o.Event(), nil
 }
 
 // place is where an event stood in the body.
@@ -33,12 +55,17 @@ type place struct {
 }
 
 // events stores one event, an array of them or NDJSON: all of them or, when any is wrong, none.
-func (s *Server) events(x *exchange) error {
+func (s *Server) events(x *exchange) error { return s.store(x, plainEvents) }
+
+// outcomes stores what became of requests, as events stores events.
+func (s *Server) outcomes(x *exchange) error { return s.store(x, outcomes) }
+
+func (s *Server) store(x *exchange, of eventBody) error {
 	body, err := x.body()
 	if err != nil {
 		return err
 	}
-	var sent sentEvents
+	sent := sentEvents{of: of}
 	first := bytes.TrimLeft(body, " \t\r\n")[0]
 	switch {
 	case strings.HasPrefix(x.Request().Header.Get("Content-Type"), typeNDJSON):
@@ -54,20 +81,20 @@ func (s *Server) events(x *exchange) error {
 		return err
 	}
 	if len(sent.faults) > 0 {
-		return invalidFields(InvalidEvents, sent.faults)
+		return invalidFields(of.invalid, sent.faults)
 	}
 	if len(sent.events) == 0 {
-		return problemf(EmptyBody, "want at least one event")
+		return problemf(EmptyBody, "want at least one %s", of.name)
 	}
-	outcomes, err := s.engine.Store(x.Request().Context(), sent.events)
+	became, err := s.engine.Store(x.Request().Context(), sent.events)
 	var invalid vaglio.Invalid
 	if errors.As(err, &invalid) {
-		return invalidFields(InvalidEvents, sent.locate(invalid))
+		return invalidFields(of.invalid, sent.locate(invalid))
 	}
 	if err != nil {
 		return err
 	}
-	return s.stored(x, &sent, outcomes)
+	return s.stored(x, &sent, became)
 }
 
 // full reports that there is no sense in reading on: the answer lists no more faults than are there.
@@ -76,13 +103,13 @@ func (sent *sentEvents) full() bool { return len(sent.faults) > maxFaults }
 // add decodes one event.
 func (sent *sentEvents) add(raw []byte, at place) error {
 	if len(sent.events) == maxEvents {
-		return problemf(BodyTooLarge, "at most %d events", maxEvents)
+		return problemf(BodyTooLarge, "at most %d %ss", maxEvents, sent.of.name)
 	}
 	if len(raw) > maxEventBytes {
 		sent.fault(at, vaglio.Invalid{{Detail: fmt.Sprintf("is larger than %d bytes", maxEventBytes)}})
 		return nil
 	}
-	ev, err := vaglio.DecodeEvent(raw)
+	ev, err := sent.of.decode(raw)
 	var invalid vaglio.Invalid
 	switch {
 	case errors.As(err, &invalid):
@@ -161,14 +188,14 @@ func (sent *sentEvents) locate(invalid vaglio.Invalid) []fault {
 var outcomeNames = map[vaglio.Outcome]string{vaglio.Stored: "stored", vaglio.Repeated: "repeated", vaglio.Conflicting: "conflict"}
 
 // stored answers what became of the events; conflicts make it a problem, though the others are stored.
-func (s *Server) stored(x *exchange, sent *sentEvents, outcomes []vaglio.Outcome) error {
+func (s *Server) stored(x *exchange, sent *sentEvents, became []vaglio.Outcome) error {
 	count := map[vaglio.Outcome]int{}
-	conflicts := &problem{kind: EventConflict}
-	for i, outcome := range outcomes {
+	conflicts := &problem{kind: sent.of.conflict}
+	for i, outcome := range became {
 		count[outcome]++
 		if outcome != vaglio.Stored && outcome != vaglio.Repeated {
 			conflicts.errors = append(conflicts.errors, faults(vaglio.Invalid{{Pointer: "/id",
-				Detail: fmt.Sprintf("another event is stored under %q; the first wins", sent.events[i].ID)}}, sent.places[i].line, sent.places[i].prefix)...)
+				Detail: fmt.Sprintf("another %s is stored under %q; the first wins", sent.of.name, strings.TrimPrefix(sent.events[i].ID, vaglio.OutcomePrefix))}}, sent.places[i].line, sent.places[i].prefix)...)
 		}
 	}
 	for outcome, name := range outcomeNames {

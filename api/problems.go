@@ -29,6 +29,7 @@ const (
 	IncompleteBody       Kind = "incomplete-body"
 	InvalidRequest       Kind = "invalid-request"
 	InvalidEvents        Kind = "invalid-events"
+	InvalidOutcomes      Kind = "invalid-outcomes"
 	InvalidParameter     Kind = "invalid-parameter"
 	Unauthorized         Kind = "unauthorized"
 	Forbidden            Kind = "forbidden"
@@ -37,6 +38,7 @@ const (
 	RequestConflict      Kind = "request-conflict"
 	EventConflict        Kind = "event-conflict"
 	KeyMismatch          Kind = "idempotency-key-mismatch"
+	OutcomeConflict      Kind = "outcome-conflict"
 	BodyTooLarge         Kind = "body-too-large"
 	UnsupportedMediaType Kind = "unsupported-media-type"
 	RateLimited          Kind = "rate-limited"
@@ -56,6 +58,7 @@ var Problems = map[Kind]struct {
 	IncompleteBody:       {400, "The body did not arrive"},
 	InvalidRequest:       {422, "The request has wrong fields"},
 	InvalidEvents:        {422, "Some events have wrong fields; none was stored"},
+	InvalidOutcomes:      {422, "Some outcomes have wrong fields; none was stored"},
 	InvalidParameter:     {400, "A query parameter is wrong"},
 	Unauthorized:         {401, "A valid key is needed"},
 	Forbidden:            {403, "The key may not do this"},
@@ -64,6 +67,7 @@ var Problems = map[Kind]struct {
 	RequestConflict:      {409, "Another request has this id"},
 	EventConflict:        {409, "Other events have these ids"},
 	KeyMismatch:          {422, "The header Idempotency-Key is not the request's id"},
+	OutcomeConflict:      {409, "Other outcomes have these ids"},
 	BodyTooLarge:         {413, "The body is too large"},
 	UnsupportedMediaType: {415, "The body has a type that is not taken here"},
 	RateLimited:          {429, "The key's rate is used up"},

@@ -59,6 +59,9 @@ const (
 	exampleSecond  = `{"id":"rr_2","type":"cancellation","amount":500,"currency":"EUR","entities":{"customer":"c_2","payment":"p_2"},"payment":{"rail":"sct_inst","state":"pending"}}`
 	examplePayment = `{"id":"evt_1","kind":"payment","occurred_at":"2026-11-22T10:00:00.123Z","entities":{"customer":"c_1","payment":"p_1"},"amount":1999,"currency":"EUR"}`
 	exampleLogin   = `{"id":"evt_2","kind":"login","occurred_at":"2026-11-22T10:05:00Z","entities":{"customer":"c_1","device":"d_9"},"attributes":{"channel":"app"}}`
+	exampleOutcome = `{"id":"out_1","request_id":"rr_1","outcome":"chargeback","occurred_at":"2026-11-22T12:00:00Z","amount":1999,"currency":"EUR","reference":"cb-7781"}`
+	exampleVerdict = `{"id":"out_2","request_id":"rr_2","outcome":"verdict","verdict":"deny","occurred_at":"2026-11-22T12:00:00Z"}`
+	exampleClear   = `{"id":"out_3","request_id":"rr_2","outcome":"clear","clears":"out_2","occurred_at":"2026-11-22T13:00:00Z"}`
 )
 
 var (
@@ -100,6 +103,14 @@ var routes = []route{
 			{mediaType: typeNDJSON, lines: eventWire{}, example: examplePayment + "\n" + exampleLogin + "\n"}},
 		maxBody: 16 << 20, answer: media{mediaType: typeJSON, of: storedWire{}}, problems: []Kind{InvalidEvents, EventConflict},
 		atOnce: 8, timeout: 45 * time.Second, handle: (*Server).events},
+	{method: "POST", path: "/v1/outcomes", name: "outcomes", summary: "Report what became of requests",
+		about: "Labels for training: one outcome, an array or NDJSON, within the limits of events. Each is stored once per id. A request that is not known " +
+			"yet may be named; the outcome waits for it. clear takes back what the outcome named by clears said.",
+		scopes: []string{ledger.ScopeEvents}, bodies: []media{
+			{mediaType: typeJSON, of: anyOf{vaglio.ReportedOutcome{}, array{vaglio.ReportedOutcome{}, 1, maxEvents}}, example: exampleOutcome},
+			{mediaType: typeNDJSON, lines: vaglio.ReportedOutcome{}, example: exampleVerdict + "\n" + exampleClear + "\n"}},
+		maxBody: 16 << 20, answer: media{mediaType: typeJSON, of: storedWire{}}, problems: []Kind{InvalidOutcomes, OutcomeConflict},
+		atOnce: 8, timeout: 45 * time.Second, handle: (*Server).outcomes},
 	{method: "GET", path: "/healthz", name: "healthz", summary: "Whether the process lives",
 		answer: media{mediaType: typeJSON, of: healthWire{}}, timeout: time.Second, quiet: true, handle: (*Server).healthz},
 	{method: "GET", path: "/readyz", name: "readyz", summary: "Whether requests can be decided in full", about: "503 names what is missing.",
