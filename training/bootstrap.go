@@ -72,13 +72,32 @@ var poissonBelow = func() (below [12]uint32) {
 	return below
 }()
 
+// poissonAt answers most draws by their first 12 bits; 255 leaves the answer to the rest.
+var poissonAt = func() (at [1 << 12]uint8) {
+	for i := range at {
+		if low, high := poisson(uint32(i)<<20), poisson(uint32(i)<<20|1<<20-1); low == high {
+			at[i] = low
+		} else {
+			at[i] = 255
+		}
+	}
+	return at
+}()
+
+func poisson(u uint32) uint8 {
+	n := uint8(0)
+	for int(n) < len(poissonBelow) && u >= poissonBelow[n] {
+		n++
+	}
+	return n
+}
+
 func drawPoisson(counts []uint8, source *rand.PCG) {
 	draw := func(u uint32) uint8 {
-		n := uint8(0)
-		for int(n) < len(poissonBelow) && u >= poissonBelow[n] {
-			n++
+		if n := poissonAt[u>>20]; n != 255 {
+			return n
 		}
-		return n
+		return poisson(u)
 	}
 	for i := 0; i < len(counts); i += 2 {
 		u := source.Uint64()

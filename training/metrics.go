@@ -51,19 +51,18 @@ type Operating struct {
 func (r *Ranking) Curve(most int) []Operating { return r.ranked.curve(most) }
 
 // ranked is requests by falling score, sorted once: what the order tells of any resampling of them is one pass. A request
-// belongs to a cluster, which is drawn as a whole. It is immutable after newRanked and safe for concurrent use.
+// belongs to a cluster, which is drawn as a whole. It is immutable once made and safe for concurrent use.
 type ranked struct {
-	rows               []scored
-	scores             []float64 // by row
-	positive, negative []float64 // weight of frauds and honest requests, by cluster
+	score              []float64 // from here on by row
+	weight             []float64
+	cluster            []int32
+	fraud              []bool
+	groups             []group   // of equal score, those with frauds
+	positive, negative []float64 // weight of frauds and of honest requests, by cluster
 }
 
-type scored struct {
-	weight  float64
-	cluster int32
-	fraud   bool
-	last    bool // of the rows with this score
-}
+// group is rows [from, until).
+type group struct{ from, until int32 }
 
 func (r *ranked) clusters() int { return len(r.positive) }
 
@@ -72,17 +71,35 @@ func newRanked(score []float64, fraud []bool, weight []float64, cluster []int32,
 	return rankedInOrder(byFallingScore(score), score, fraud, weight, cluster, clusters)
 }
 
+// rankedInOrder takes the rows of an order by falling score.
 func rankedInOrder(order []int32, score []float64, fraud []bool, weight []float64, cluster []int32, clusters int) *ranked {
-	r := &ranked{rows: make([]scored, 0, len(score)), scores: make([]float64, 0, len(score)),
+	n := len(order)
+	r := &ranked{score: make([]float64, n), weight: make([]float64, n), cluster: make([]int32, n), fraud: make([]bool, n),
 		positive: make([]float64, clusters), negative: make([]float64, clusters)}
-	for _, i := range order {
-		w := 1.0
+	for k, i := range order {
+		r.score[k], r.weight[k], r.cluster[k], r.fraud[k] = score[i], 1, cluster[i], fraud[i]
 		if weight != nil {
-			w = weight[i]
+			r.weight[k] = weight[i]
 		}
-		r.add(score[i], scored{weight: w, cluster: cluster[i], fraud: fraud[i]})
+		of := r.negative
+		if fraud[i] {
+			of = r.positive
+		}
+		of[cluster[i]] += r.weight[k]
+	}
+	for from, until := 0, 0; from < n; from = until {
+		if until = r.tied(from); slices.Contains(r.fraud[from:until], true) {
+			r.groups = append(r.groups, group{int32(from), int32(until)})
+		}
 	}
 	return r
+}
+
+// tied is the end of the rows that have the score of the row from.
+func (r *ranked) tied(from int) (until int) {
+	for until = from + 1; until < len(r.score) && r.score[until] == r.score[from]; until++ {
+	}
+	return until
 }
 
 func byFallingScore(score []float64) []int32 {
@@ -92,20 +109,6 @@ func byFallingScore(score []float64) []int32 {
 	}
 	slices.SortFunc(order, func(a, b int32) int { return cmp.Or(cmp.Compare(score[b], score[a]), cmp.Compare(a, b)) })
 	return order
-}
-
-// add takes the next row, whose score is at most the last one's.
-func (r *ranked) add(score float64, row scored) {
-	if n := len(r.rows); n > 0 && r.scores[n-1] == score {
-		r.rows[n-1].last = false
-	}
-	row.last = true
-	r.rows, r.scores = append(r.rows, row), append(r.scores, score)
-	if row.fraud {
-		r.positive[row.cluster] += row.weight
-	} else {
-		r.negative[row.cluster] += row.weight
-	}
 }
 
 // order is what an order tells; NaN is what can't be measured.
@@ -121,85 +124,127 @@ type topmost struct {
 	recall    float64 // the share of all frauds that is among them
 }
 
-// measure counts each cluster counts[cluster] times. False positive rates and top counts ascend. Where a top count ends within
-// a tie, the tied rows count in part, as if their order were drawn by lot. A row counts once for a top count, whatever its
-// weight; all else is weighted.
-func (r *ranked) measure(counts []uint8, fpr, top []float64) order {
-	out := order{rocAUC: math.NaN(), averagePrecision: math.NaN(), recall: make([]float64, len(fpr)), top: make([]topmost, len(top))}
-	positives, negatives := 0.0, 0.0
+// totals are the weights of both classes.
+func (r *ranked) totals(counts []uint8) (positives, negatives float64) {
 	for c, n := range counts {
 		positives += float64(n) * r.positive[c]
 		negatives += float64(n) * r.negative[c]
 	}
-	limits := make([]float64, len(fpr), len(fpr)+1)
-	for i := range fpr {
-		out.recall[i], limits[i] = 1, fpr[i]*negatives*(1+1e-12) // 0.07·100 is above 7
+	return positives, negatives
+}
+
+// weighs is the weight of rows [from, until).
+func (r *ranked) weighs(counts []uint8, from, until int) float64 {
+	weight, cluster := r.weight[from:until], r.cluster[from:until]
+	var even, odd float64 // two sums: each addition waits for the one before
+	k := 0
+	for ; k+1 < len(weight); k += 2 {
+		even += float64(counts[cluster[k]]) * weight[k]
+		odd += float64(counts[cluster[k+1]]) * weight[k+1]
 	}
-	limits = append(limits, math.Inf(1))
-	limit, next := 0, 0
-	var tp, fp, seen, area, ap, hits, misses, count float64
-	for i := range r.rows {
-		row := &r.rows[i]
-		n := float64(counts[row.cluster])
-		if row.fraud {
-			hits += n * row.weight
-		} else {
-			misses += n * row.weight
-		}
-		count += n
-		if !row.last || count == 0 {
-			continue
-		}
-		for ; next < len(top) && top[next] <= seen+count; next++ {
-			part := (top[next] - seen) / count
-			found := tp + part*hits
-			out.top[next] = topmost{found / (found + fp + part*misses), found / positives}
-		}
-		for fp+misses > limits[limit] {
-			out.recall[limit] = tp / positives
-			limit++
-		}
-		area += misses * (tp + hits/2)
-		if hits > 0 {
-			ap += hits * (tp + hits) / (tp + hits + fp + misses)
-		}
-		tp, fp, seen = tp+hits, fp+misses, seen+count
-		hits, misses, count = 0, 0, 0
+	if k < len(weight) {
+		even += float64(counts[cluster[k]]) * weight[k]
 	}
-	for ; next < len(top); next++ {
-		out.top[next] = topmost{math.NaN(), math.NaN()}
+	return even + odd
+}
+
+// measure counts each cluster counts[cluster] times. False positive rates and top counts ascend. All but the counts of the top
+// is weighted.
+func (r *ranked) measure(counts []uint8, fpr, top []float64) order {
+	out := order{rocAUC: math.NaN(), averagePrecision: math.NaN(), recall: make([]float64, len(fpr)), top: r.topmost(counts, top)}
+	positives, negatives := r.totals(counts)
+	for i := range out.recall {
+		out.recall[i] = math.NaN()
 	}
 	if positives == 0 || negatives == 0 {
-		for i := range out.recall {
-			out.recall[i] = math.NaN()
-		}
 		return out
+	}
+	limit := 0
+	var tp, fp, area, ap float64
+	at := 0
+	for _, g := range r.groups {
+		fp += r.weighs(counts, at, int(g.from))
+		at = int(g.until)
+		hits, misses := 0.0, 0.0
+		for k := g.from; k < g.until; k++ {
+			w := float64(counts[r.cluster[k]]) * r.weight[k]
+			if r.fraud[k] {
+				hits += w
+			} else {
+				misses += w
+			}
+		}
+		for ; limit < len(fpr) && fp+misses > fpr[limit]*negatives*(1+1e-12); limit++ { // 0.07·100 is above 7
+			out.recall[limit] = tp / positives
+		}
+		if hits > 0 {
+			area += hits * (negatives - fp - misses/2)
+			ap += hits * (tp + hits) / (tp + hits + fp + misses)
+		}
+		tp, fp = tp+hits, fp+misses
+	}
+	for ; limit < len(fpr); limit++ {
+		out.recall[limit] = 1
 	}
 	out.rocAUC, out.averagePrecision = area/(positives*negatives), ap/positives
 	return out
 }
 
-func (r *ranked) curve(most int) []Operating {
-	positives, negatives := 0.0, 0.0
-	for c := range r.positive {
-		positives += r.positive[c]
-		negatives += r.negative[c]
+// topmost measures the rows of highest score, by ascending counts of rows. Where a count ends within a tie, the tied rows
+// count in part, as if their order were drawn by lot.
+func (r *ranked) topmost(counts []uint8, top []float64) []topmost {
+	out := make([]topmost, 0, len(top))
+	if len(top) == 0 {
+		return out
 	}
+	positives, _ := r.totals(counts)
+	var tp, fp, seen float64
+	for from := 0; from < len(r.score) && len(out) < len(top); {
+		until := r.tied(from)
+		hits, misses, count := 0.0, 0.0, 0.0
+		for k := from; k < until; k++ {
+			n := float64(counts[r.cluster[k]])
+			count += n
+			if r.fraud[k] {
+				hits += n * r.weight[k]
+			} else {
+				misses += n * r.weight[k]
+			}
+		}
+		for count > 0 && len(out) < len(top) && top[len(out)] <= seen+count {
+			part := (top[len(out)] - seen) / count
+			found := tp + part*hits
+			out = append(out, topmost{found / (found + fp + part*misses), found / positives})
+		}
+		tp, fp, seen, from = tp+hits, fp+misses, seen+count, until
+	}
+	for len(out) < len(top) {
+		out = append(out, topmost{math.NaN(), math.NaN()})
+	}
+	return out
+}
+
+func (r *ranked) curve(most int) []Operating {
+	counts := once(r.clusters())
+	positives, negatives := r.totals(counts)
 	curve := []Operating{{Threshold: math.Inf(1), Precision: 1}}
 	var tp, fp float64
-	step := 1 / float64(max(1, most/2)) // along each axis
-	for i, row := range r.rows {
-		if row.fraud {
-			tp += row.weight
-		} else {
-			fp += row.weight
+	step := 3 / float64(max(3, most)) // along each axis; a third of the points are the first
+	for from, until := 0, 0; from < len(r.score); from = until {
+		until = r.tied(from)
+		for k := from; k < until; k++ {
+			if r.fraud[k] {
+				tp += r.weight[k]
+			} else {
+				fp += r.weight[k]
+			}
 		}
-		if !row.last || tp+fp == 0 {
+		if tp+fp == 0 {
 			continue
 		}
-		here := Operating{r.scores[i], tp / positives, fp / negatives, tp / (tp + fp)}
+		here := Operating{r.score[from], tp / positives, fp / negatives, tp / (tp + fp)}
 		kept := curve[len(curve)-1]
-		if far := here.Recall-kept.Recall >= step || here.FalsePositiveRate-kept.FalsePositiveRate >= step; far || i == len(r.rows)-1 || i < most/4 {
+		if here.Recall-kept.Recall >= step || here.FalsePositiveRate-kept.FalsePositiveRate >= step || until == len(r.score) || len(curve) <= most/3 {
 			curve = append(curve, here)
 		}
 	}
@@ -208,21 +253,19 @@ func (r *ranked) curve(most int) []Operating {
 
 // thresholdAt is the lowest score from which at most this rate of honest requests would be flagged; +Inf where that is none.
 func (r *ranked) thresholdAt(falsePositiveRate float64) float64 {
-	negatives := 0.0
-	for _, w := range r.negative {
-		negatives += w
-	}
+	_, negatives := r.totals(once(r.clusters()))
 	threshold, fp := math.Inf(1), 0.0
-	for i, row := range r.rows {
-		if !row.fraud {
-			fp += row.weight
+	for from, until := 0, 0; from < len(r.score); from = until {
+		until = r.tied(from)
+		for k := from; k < until; k++ {
+			if !r.fraud[k] {
+				fp += r.weight[k]
+			}
 		}
 		if fp > falsePositiveRate*negatives*(1+1e-12) {
 			break
 		}
-		if row.last {
-			threshold = r.scores[i]
-		}
+		threshold = r.score[from]
 	}
 	return threshold
 }

@@ -26,10 +26,11 @@ var metricKinds = []struct {
 	{name: "frauds_stopped"}, {name: "honest_held_up", lower: true}, {name: "fraud_amount_stopped"}, {name: "honest_amount_held_up", lower: true},
 }
 
-// Places in metricKinds: the recalls and the ratios.
+// Places in metricKinds: the recalls and, up to the last, the ratios.
 const (
 	firstRecall = 2
 	firstRatio  = 6
+	lastRatio   = 12
 )
 
 // ground is labelled rows with what all that is measured on them shares.
@@ -90,7 +91,7 @@ type board struct {
 	score    []float64 // by row
 	order    []int32   // of the rows, by falling score
 	ranked   *ranked
-	ratios   []ratio
+	sums     []ratios // by cluster
 	days     [][]customerDay
 	dailyK   int
 	topK     []float64
@@ -98,8 +99,10 @@ type board struct {
 	firstTop int // place of the precisions at k
 }
 
-// ratio is a metric that is a quotient of sums, by cluster.
-type ratio struct{ above, below []float64 }
+// ratios are the metrics that are quotients of sums.
+type ratios struct {
+	above, below [lastRatio - firstRatio]float64
+}
 
 // customerDay is a customer's highest score of a day.
 type customerDay struct {
@@ -121,15 +124,12 @@ func (g *ground) board(score []float64, verdicts []vaglio.Verdict, probabilities
 	for _, k := range g.o.TopK {
 		b.names, b.topK = append(b.names, fmt.Sprintf("precision_at_%d", k)), append(b.topK, float64(k))
 	}
-	b.ratios = make([]ratio, len(metricKinds)-firstRatio)
-	for i := range b.ratios {
-		b.ratios[i] = ratio{make([]float64, g.clusters), make([]float64, g.clusters)}
-	}
+	b.sums = make([]ratios, g.clusters)
 	for i := range g.rows {
 		row, w, c := &g.rows[i], g.weight[i], g.cluster[i]
 		add := func(metric int, weight, share float64) {
-			b.ratios[metric].above[c] += weight * share
-			b.ratios[metric].below[c] += weight
+			b.sums[c].above[metric] += weight * share
+			b.sums[c].below[metric] += weight
 		}
 		truth, held := 0.0, 0.0
 		if row.Fraud {
@@ -217,16 +217,16 @@ func (b *board) measure(counts []uint8, into []float64) {
 	o := b.ranked.measure(counts, falsePositiveRates, b.topK)
 	into[0], into[1] = o.rocAUC, o.averagePrecision
 	copy(into[firstRecall:], o.recall)
-	for i := range b.ratios {
-		r := &b.ratios[i]
-		above, below := 0.0, 0.0
-		for c, n := range counts {
-			if n > 0 {
-				above += float64(n) * r.above[c]
-				below += float64(n) * r.below[c]
-			}
+	var total ratios
+	for c, n := range counts {
+		times, sums := float64(n), &b.sums[c]
+		for i := range sums.above {
+			total.above[i] += times * sums.above[i]
+			total.below[i] += times * sums.below[i]
 		}
-		into[firstRatio+i] = above / below
+	}
+	for i := range total.above {
+		into[firstRatio+i] = total.above[i] / total.below[i]
 	}
 	into[b.card] = b.cardPrecision(counts)
 	for i := range o.top {

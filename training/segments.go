@@ -156,25 +156,25 @@ func (g *ground) segments(own *board, o *MeasureOptions) *segmented {
 			s.segments = append(s.segments, Segment{By: d.by, Value: rest, Intervals: map[string]Interval{}})
 		}
 		other := len(s.segments) - 2
-		parts := make([]*ranked, len(s.segments)-first)
-		for i := range parts {
-			parts[i] = &ranked{positive: make([]float64, g.clusters), negative: make([]float64, g.clusters)}
-		}
+		parts := make([][]int32, len(s.segments)-first) // rows by falling score
 		for _, i := range own.order {
-			at, ok := place[d.of(int(i))]
+			value := d.of(int(i))
+			at, ok := place[value]
 			switch {
-			case d.of(int(i)) == "":
+			case value == "":
 				at = other + 1
 			case !ok:
 				at = other
 			}
-			parts[at-first].add(own.score[i], scored{weight: g.weight[i], cluster: g.cluster[i], fraud: g.fraud[i]})
+			parts[at-first] = append(parts[at-first], i)
 			s.segments[at].Rows++
 			if g.fraud[i] {
 				s.segments[at].Frauds++
 			}
 		}
-		s.ranked = append(s.ranked, parts...)
+		for _, rows := range parts {
+			s.ranked = append(s.ranked, rankedInOrder(rows, own.score, g.fraud, g.weight, g.cluster, g.clusters))
+		}
 	}
 	s.drop()
 	return s
