@@ -46,7 +46,7 @@ var importers = map[string][]string{
 	"modernc.org/sqlite":                     {"ledger"},
 	"github.com/jackc/pgx/v5":                {"ledger", "ledger/ledgertest"},
 	"github.com/parquet-go/parquet-go":       {"parquet"},
-	"github.com/expr-lang/expr":              {"expression", "history/ingest"},
+	"github.com/expr-lang/expr":              {"expression", "history/ingest", "scoring/policy"},
 	"github.com/spf13/cobra":                 {"cmd/vaglio"},
 	"github.com/prometheus/client_golang":    {"api", "cmd/vaglio"},
 	"github.com/schollz/progressbar/v3":      {"cmd/vaglio"},

@@ -217,6 +217,12 @@ func (v Value) Get(key string) string {
 	return ""
 }
 
+// Has reports whether a mapping has a key.
+func (v Value) Has(key string) bool {
+	entries, _ := v.entries()
+	return slices.ContainsFunc(entries, func(e *ast.MappingValueNode) bool { return e.Key.GetToken().Value == key })
+}
+
 // Items reads a list of at most so many.
 func (v Value) Items(most int) []Value {
 	list, ok := v.node.(*ast.SequenceNode)
@@ -258,10 +264,10 @@ func (v Value) IsText() bool {
 	return ok
 }
 
-// IsFlag reports whether the value is true or false.
-func (v Value) IsFlag() bool {
-	_, ok := v.node.(*ast.BoolNode)
-	return ok
+// TextIs reports whether the value is a certain string.
+func (v Value) TextIs(want string) bool {
+	text, _ := v.text()
+	return text == want
 }
 
 func (v Value) text() (string, bool) {
@@ -370,14 +376,14 @@ func (v Value) Span(least, most time.Duration) time.Duration {
 	text, _ := v.text()
 	d, err := time.ParseDuration(text)
 	if err != nil || d < least || d > most {
-		v.Failf("want a duration from %s to %s, not %s", short(least), short(most), v.shown())
+		v.Failf("want a duration from %s to %s, not %s", FormatSpan(least), FormatSpan(most), v.shown())
 		return 0
 	}
 	return d
 }
 
-// short writes 1m0s as 1m and 24h0m0s as 24h.
-func short(d time.Duration) string {
+// FormatSpan writes a duration as people do: 30m, 24h, 1h30m.
+func FormatSpan(d time.Duration) string {
 	text := d.String()
 	if strings.HasSuffix(text, "m0s") {
 		text = strings.TrimSuffix(text, "0s")
