@@ -56,8 +56,8 @@ type Message struct {
 type outgoing struct {
 	Message
 	topic    Topic
-	fact     *vaglio.Fact // of TopicHistory
-	entities []vaglio.Entity
+	fact     *vaglio.Fact    // of TopicHistory
+	entities []vaglio.Entity // whose timelines it enters
 }
 
 // insertFact puts a fact behind those of the outbox, when the group is sealed.
@@ -94,11 +94,9 @@ func (l *Ledger) writeOutgoing(ctx context.Context, tx *sql.Tx, messages []outgo
 	if len(messages) == 0 {
 		return nil
 	}
-	var values []any
-	counts := map[Topic]int64{}
+	values := make([]any, 0, 6*len(messages))
 	for _, m := range messages {
 		values = append(values, string(m.topic), []byte(m.ID), []byte(m.Customer), m.Body, int64(m.KnownAt), int64(0))
-		counts[m.topic]++
 	}
 	numbers, err := l.sql.insertMessages.numbers(ctx, tx, values)
 	if err != nil {
@@ -111,7 +109,16 @@ func (l *Ledger) writeOutgoing(ctx context.Context, tx *sql.Tx, messages []outgo
 		}
 	}
 	if err := l.sql.insertTimelines.exec(ctx, tx, values); err != nil {
-		return fmt.Errorf("put %d events into the outbox's timelines: %w", counts[TopicHistory], err)
+		return fmt.Errorf("put %d messages into the outbox's timelines: %w", len(messages), err)
+	}
+	return nil
+}
+
+// countOutgoing adds messages to those that wait.
+func (l *Ledger) countOutgoing(ctx context.Context, tx *sql.Tx, messages []outgoing) error {
+	counts := map[Topic]int64{}
+	for _, m := range messages {
+		counts[m.topic]++
 	}
 	for _, topic := range slices.Sorted(maps.Keys(counts)) { // in one order: two transactions never wait for each other
 		if _, err := tx.StmtContext(ctx, l.sql.addWaiting).ExecContext(ctx, string(topic), counts[topic]); err != nil { //nolint:sqlclosecheck // ends with its transaction

@@ -207,5 +207,6 @@ func (g *group) insert(c Claim, p Payment, e Entry) (bool, error) {
 			return false, fmt.Errorf("reserve for request %s on payment %s: %w", c.RequestID, p.ID, err)
 		}
 	}
+	g.addDecision(&c, &p, &e)
 	return true, nil
 }

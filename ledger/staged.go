@@ -10,24 +10,51 @@ import (
 // shortly.
 type staged struct {
 	outgoing []outgoing
+	entries  []AuditEntry
+	leaves   []leaf
 }
 
 // mark is a point to which staged can go back.
-type mark struct{ outgoing int }
+type mark struct{ outgoing, entries, leaves int }
 
-func (s *staged) mark() mark { return mark{len(s.outgoing)} }
+func (s *staged) mark() mark { return mark{len(s.outgoing), len(s.entries), len(s.leaves)} }
 
 // undo drops what was staged since, as a rollback to a savepoint drops what was written.
 func (s *staged) undo(to mark) {
-	s.outgoing = s.outgoing[:to.outgoing]
+	s.outgoing, s.entries, s.leaves = s.outgoing[:to.outgoing], s.entries[:to.entries], s.leaves[:to.leaves]
 }
 
 // seal writes what the group has staged. It is the last thing before the commit.
 func (g *group) seal() error { return g.writeStaged(g.ctx, g.tx, &g.staged) }
 
-// writeStaged writes what a transaction has staged.
+// writeStaged writes what a transaction has staged. What every writer wants to lock comes last, always in the same order.
 func (l *Ledger) writeStaged(ctx context.Context, tx *sql.Tx, s *staged) error {
-	return l.writeOutgoing(ctx, tx, s.outgoing)
+	if err := l.writeOutgoing(ctx, tx, s.outgoing); err != nil {
+		return err
+	}
+	block, err := l.writeLeaves(ctx, tx, s)
+	if err != nil {
+		return err
+	}
+	if err := l.countOutgoing(ctx, tx, s.outgoing); err != nil || block == nil {
+		return err
+	}
+	return l.append(ctx, tx, block)
+}
+
+// change runs f in a transaction and writes at its end what f has staged.
+func (l *Ledger) change(ctx context.Context, f func(*sql.Tx, *staged) error) error {
+	var s staged
+	err := l.transact(ctx, func(tx *sql.Tx) error {
+		if err := f(tx, &s); err != nil {
+			return err
+		}
+		return l.writeStaged(ctx, tx, &s)
+	})
+	if err == nil {
+		l.ring(&s)
+	}
+	return err
 }
 
 // ring tells the relays of this process what a committed transaction has put into the outbox.
@@ -41,10 +68,10 @@ func (l *Ledger) ring(s *staged) {
 
 // stagedStatements are prepared for staged, and for decisions that read the outbox.
 type stagedStatements struct {
-	insertMessages, insertTimelines *bulk
-	addWaiting                      *sql.Stmt
-	recent                          []*sql.Stmt // one per size of recentSizes
-	nextKind, newest                *sql.Stmt
+	insertMessages, insertTimelines, insertEntries, insertLeaves *bulk
+	addWaiting, takeHead, insertBlock, setHead                   *sql.Stmt
+	recent                                                       []*sql.Stmt // one per size of recentSizes
+	nextKind, newest                                             *sql.Stmt
 }
 
 func prepareStaged(ctx context.Context, write, read *sql.DB) (s stagedStatements, err error) {
@@ -56,6 +83,8 @@ func prepareStaged(ctx context.Context, write, read *sql.DB) (s stagedStatements
 	}{
 		{&s.insertMessages, insertMessageSQL, 6, ` RETURNING seq`},
 		{&s.insertTimelines, insertTimelineSQL, 5, ``},
+		{&s.insertEntries, insertEntrySQL, 6, ``},
+		{&s.insertLeaves, insertLeafSQL, 7, ``},
 	} {
 		if *p.bulk, err = prepareBulk(ctx, write, p.head, p.columns, p.tail); err != nil {
 			return s, err
@@ -67,7 +96,8 @@ func prepareStaged(ctx context.Context, write, read *sql.DB) (s stagedStatements
 		db   *sql.DB
 		text string
 	}
-	singles := []single{{&s.addWaiting, write, addWaitingSQL}, {&s.nextKind, read, nextKindSQL}, {&s.newest, read, newestSQL}}
+	singles := []single{{&s.addWaiting, write, addWaitingSQL}, {&s.takeHead, write, takeHeadSQL}, {&s.insertBlock, write, insertBlockSQL},
+		{&s.setHead, write, setHeadSQL}, {&s.nextKind, read, nextKindSQL}, {&s.newest, read, newestSQL}}
 	for i, n := range recentSizes {
 		singles = append(singles, single{&s.recent[i], read, recentSQL(n)})
 	}
