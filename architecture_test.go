@@ -31,10 +31,11 @@ var arrows = map[string][]string{
 	"scoring/lists":     {".", "ledger"},
 	"scoring/policy":    {".", "document", "expression", "features", "models"},
 	"scoring/states":    {".", "features"},
-	"training":          {".", "features", "models", "history", "parquet", "training/lightgbm"},
+	"training":          {".", "features", "models", "history", "parquet", "scoring/policy", "training/lightgbm"},
 	"training/lightgbm": {"native"},
 	"simulate":          {"."},
 	"api":               {".", "ledger", "scoring"},
+	"client":            {"."},
 }
 
 // importers are the only packages that may import a heavy dependency.
