@@ -27,7 +27,7 @@ var arrows = map[string][]string{
 	"ledger":            {"."},
 	"ledger/ledgertest": {},
 	"scoring":           {".", "features", "models", "history", "ledger", "scoring/guard", "scoring/lists", "scoring/states"},
-	"scoring/guard":     {".", "ledger"},
+	"scoring/guard":     {".", "ledger", "scoring/policy"},
 	"scoring/lists":     {".", "ledger"},
 	"scoring/policy":    {".", "document", "expression", "features", "models"},
 	"scoring/states":    {".", "features"},

@@ -17,6 +17,7 @@ import (
 
 	"vaglio"
 	"vaglio/ledger"
+	"vaglio/scoring/policy"
 )
 
 // Names of the guards; a degraded decision names them as "guard_" + name.
@@ -27,15 +28,8 @@ const (
 	ScoreDrift = "score_drift" // the model's scores, against those of its calibration
 )
 
-// Limits of one segment; a zero is no limit.
-type Limits struct {
-	ApprovalsPerHour int64
-	ApprovedPerHour  int64         // minor units of the base currency
-	DenyRate         float64       // share of decisions
-	MinDecisions     int64         // below which the rates tell nothing
-	MaxPSI           float64       // population stability index of the scores, by tenths
-	Recover          time.Duration // 0: by hand only
-}
+// minScores is the least number of scores that tell whether they moved.
+const minScores = 100
 
 // Options of a guard. Ledger is required.
 type Options struct {
@@ -53,7 +47,7 @@ type Guard struct {
 	log    *slog.Logger
 	alert  func(ledger.GuardTrip)
 
-	segments sync.Map                           // name → *segment
+	segments sync.Map                           // name → *segment; "" is all requests, of every segment
 	trips    atomic.Pointer[[]ledger.GuardTrip] // that hold, as of the last Sync and with our own
 	mu       sync.Mutex                         // of Sync and of tripping
 }
@@ -104,18 +98,29 @@ func (g *Guard) Holds(segment string, at vaglio.Instant) *ledger.GuardTrip {
 	return nil
 }
 
-// Admit counts an automatic approval that is about to be recorded. It is false, with the trip, when the segment's hour has no
-// room for it: within this process exactly, among replicas up to what they did since the last Sync. What is counted and then
-// not recorded errs on the safe side.
-func (g *Guard) Admit(name string, l Limits, at vaglio.Instant, baseMinor int64) (*ledger.GuardTrip, bool) {
+// Admit counts an automatic approval that is about to be recorded. It is false, with the trip, when the hour has no room for it,
+// that of all requests or that of its segment: within this process exactly, among replicas up to what they did since the last
+// Sync. What is counted and then not recorded errs on the safe side.
+func (g *Guard) Admit(o *policy.Guards, name string, at vaglio.Instant, baseMinor int64) (*ledger.GuardTrip, bool) {
+	limits, own := o.Segments[name]
+	if trip, ok := g.admit("", o.Limits, o.Recover, at, baseMinor); !ok || name == "" {
+		return trip, ok
+	}
+	if !own {
+		limits = policy.Limits{Approvals: policy.Unlimited, Approved: policy.Unlimited}
+	}
+	return g.admit(name, limits, o.Recover, at, baseMinor)
+}
+
+func (g *Guard) admit(name string, l policy.Limits, lasting time.Duration, at vaglio.Instant, baseMinor int64) (*ledger.GuardTrip, bool) {
 	s := g.segment(name)
 	s.mu.Lock()
 	sum := s.hour(at)
 	over := ""
 	switch {
-	case l.ApprovalsPerHour > 0 && sum.Approvals+1 > l.ApprovalsPerHour:
+	case sum.Approvals >= l.Approvals:
 		over = Approvals
-	case l.ApprovedPerHour > 0 && (baseMinor > l.ApprovedPerHour || sum.Approved > l.ApprovedPerHour-baseMinor):
+	case baseMinor > l.Approved || sum.Approved > l.Approved-baseMinor:
 		over = Approved
 	default:
 		c := s.count(at)
@@ -127,12 +132,18 @@ func (g *Guard) Admit(name string, l Limits, at vaglio.Instant, baseMinor int64)
 		return nil, true
 	}
 	detail := fmt.Sprintf("%d approvals of %d in the last hour", sum.Approvals, sum.Approved)
-	return g.hold(over, name, detail, l, at), false
+	return g.hold(over, name, detail, lasting, at), false
 }
 
 // Note counts a decision. riskScore is NaN without a model.
 func (g *Guard) Note(name string, at vaglio.Instant, verdict vaglio.Verdict, riskScore float64) {
-	s := g.segment(name)
+	g.segment("").note(at, verdict, riskScore)
+	if name != "" {
+		g.segment(name).note(at, verdict, math.NaN())
+	}
+}
+
+func (s *segment) note(at vaglio.Instant, verdict vaglio.Verdict, riskScore float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.count(at)
@@ -147,6 +158,15 @@ func (g *Guard) Note(name string, at vaglio.Instant, verdict vaglio.Verdict, ris
 		}
 		s.scores[minute][min(9, int(riskScore/10))]++
 	}
+}
+
+// Reviews is how many decisions of the last hour were neither approvals nor denials.
+func (g *Guard) Reviews(at vaglio.Instant) int64 {
+	s := g.segment("")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum := s.hour(at)
+	return max(0, sum.Decisions-sum.Approvals-sum.Denials)
 }
 
 // count is the count of a moment's minute; the segment is locked.
@@ -191,7 +211,7 @@ func add(sum, c *ledger.GuardCount) {
 }
 
 // hold makes a trip hold in this process at once; Sync brings it to the others.
-func (g *Guard) hold(name, segment, detail string, l Limits, at vaglio.Instant) *ledger.GuardTrip {
+func (g *Guard) hold(name, segment, detail string, lasting time.Duration, at vaglio.Instant) *ledger.GuardTrip {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var trips []ledger.GuardTrip
@@ -204,18 +224,17 @@ func (g *Guard) hold(name, segment, detail string, l Limits, at vaglio.Instant) 
 		}
 	}
 	trip := ledger.GuardTrip{ID: "guard_" + strings.ToLower(ulid.Make().String()), Guard: name, Segment: segment, Detail: detail, TrippedAt: at}
-	if l.Recover > 0 {
-		trip.Until = at + vaglio.Instant(l.Recover.Milliseconds())
+	if lasting > 0 {
+		trip.Until = at + vaglio.Instant(lasting.Milliseconds())
 	}
 	trips = append(append([]ledger.GuardTrip(nil), trips...), trip)
 	g.trips.Store(&trips)
 	return &trips[len(trips)-1]
 }
 
-// Sync exchanges counts and trips with the ledger and looks whether rates have become impossible. limits tells what holds for a
-// segment. A trip that a person cleared forgives what was counted before: its hour begins anew. Call it every second or so,
+// Sync exchanges counts and trips with the ledger and looks whether rates have become impossible. A trip that a person cleared forgives what was counted before: its hour begins anew. Call it every second or so,
 // from one goroutine.
-func (g *Guard) Sync(ctx context.Context, limits func(segment string) Limits) error {
+func (g *Guard) Sync(ctx context.Context, o *policy.Guards) error {
 	at := vaglio.InstantOf(g.now())
 	if err := g.exchangeTrips(ctx); err != nil {
 		return err
@@ -234,10 +253,11 @@ func (g *Guard) Sync(ctx context.Context, limits func(segment string) Limits) er
 	if err := g.learn(ctx, at); err != nil {
 		return err
 	}
-	g.segments.Range(func(name, value any) bool {
-		g.judge(name.(string), value.(*segment), limits(name.(string)), at)
-		return true
-	})
+	g.judge("", o.Limits, o, at)
+	for name, limits := range o.Segments {
+		g.judge(name, limits, o, at)
+	}
+	g.judgeScores(o, at)
 	return g.exchangeTrips(ctx)
 }
 
@@ -303,22 +323,30 @@ func (g *Guard) learn(ctx context.Context, at vaglio.Instant) error {
 	return nil
 }
 
-// judge trips the guards of rates.
-func (g *Guard) judge(name string, s *segment, l Limits, at vaglio.Instant) {
+// judge trips the guard of denials.
+func (g *Guard) judge(name string, l policy.Limits, o *policy.Guards, at vaglio.Instant) {
+	s := g.segment(name)
 	s.mu.Lock()
 	sum := s.hour(at)
+	s.mu.Unlock()
+	if rate := float64(sum.Denials) / float64(sum.Decisions); sum.Decisions >= max(1, l.MinDecisions) && rate > l.DenyRate {
+		g.hold(Denials, name, fmt.Sprintf("%d of %d decisions of the last hour are denials", sum.Denials, sum.Decisions), o.Recover, at)
+	}
+}
+
+func (g *Guard) judgeScores(o *policy.Guards, at vaglio.Instant) {
+	s := g.segment("")
 	var scores [10]int64
+	s.mu.Lock()
 	for _, minute := range s.scores {
 		for i, n := range minute {
 			scores[i] += n
 		}
 	}
 	s.mu.Unlock()
-	if rate := float64(sum.Denials) / float64(sum.Decisions); l.DenyRate > 0 && sum.Decisions >= max(1, l.MinDecisions) && rate > l.DenyRate {
-		g.hold(Denials, name, fmt.Sprintf("%d of %d decisions of the last hour are denials", sum.Denials, sum.Decisions), l, at)
-	}
-	if psi, n := stability(scores); l.MaxPSI > 0 && n >= max(1, l.MinDecisions) && psi > l.MaxPSI {
-		g.hold(ScoreDrift, name, fmt.Sprintf("the scores of the last %d decisions differ from those of calibration: stability index %.2f", n, psi), l, at)
+	if psi, n := stability(scores); o.MaxDrift > 0 && n >= max(minScores, o.MinDecisions) && psi > o.MaxDrift {
+		g.hold(ScoreDrift, "", fmt.Sprintf("the scores of the last %d decisions differ from those of calibration: stability index %.2f", n, psi),
+			o.Recover, at)
 	}
 }
 

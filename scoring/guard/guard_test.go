@@ -11,6 +11,7 @@ import (
 	"vaglio"
 	"vaglio/ledger"
 	"vaglio/scoring/guard"
+	"vaglio/scoring/policy"
 )
 
 // at is the moment at which the tests begin.
@@ -22,11 +23,17 @@ type replicas struct {
 	clock  atomic.Int64
 	ledger *ledger.Ledger
 	alerts []string
-	limits guard.Limits
+	guards policy.Guards
 }
 
-func newReplicas(t *testing.T, limits guard.Limits) *replicas {
-	r := &replicas{T: t, limits: limits}
+// limits are those of an hour's approvals alone.
+func limits(approvals, approved int64) policy.Limits {
+	return policy.Limits{Approvals: approvals, Approved: approved, DenyRate: 1}
+}
+
+func newReplicas(t *testing.T, set func(*policy.Guards)) *replicas {
+	r := &replicas{T: t, guards: policy.Guards{Limits: limits(policy.Unlimited, policy.Unlimited), Segments: map[string]policy.Limits{}}}
+	set(&r.guards)
 	r.clock.Store(int64(at))
 	var err error
 	if r.ledger, err = ledger.Open(t.Context(), filepath.Join(t.TempDir(), "ledger.db"), ledger.Options{Now: r.now}); err != nil {
@@ -47,7 +54,7 @@ func (r *replicas) guard() *guard.Guard {
 func (r *replicas) sync(guards ...*guard.Guard) {
 	r.Helper()
 	for _, g := range guards {
-		if err := g.Sync(r.Context(), func(string) guard.Limits { return r.limits }); err != nil {
+		if err := g.Sync(r.Context(), &r.guards); err != nil {
 			r.Fatal(err)
 		}
 	}
@@ -55,7 +62,7 @@ func (r *replicas) sync(guards ...*guard.Guard) {
 
 func (r *replicas) admits(g *guard.Guard, amount int64, want bool) {
 	r.Helper()
-	if trip, ok := g.Admit("shop", r.limits, r.at(), amount); ok != want || ok == (trip != nil) {
+	if trip, ok := g.Admit(&r.guards, "shop", r.at(), amount); ok != want || ok == (trip != nil) {
 		r.Errorf("admitted %t (%+v), want %t", ok, trip, want)
 	}
 }
@@ -72,7 +79,7 @@ func (r *replicas) holds(g *guard.Guard, segment, want string) {
 }
 
 func TestApprovalsOfAnHourAreCappedOverReplicas(t *testing.T) {
-	r := newReplicas(t, guard.Limits{ApprovalsPerHour: 3, Recover: 30 * time.Minute})
+	r := newReplicas(t, func(g *policy.Guards) { g.Segments["shop"] = limits(3, policy.Unlimited); g.Recover = 30 * time.Minute })
 	a, b := r.guard(), r.guard()
 	r.admits(a, 100, true)
 	r.admits(a, 100, true)
@@ -98,20 +105,20 @@ func TestApprovalsOfAnHourAreCappedOverReplicas(t *testing.T) {
 }
 
 func TestTheAmountOfAnHourIsCapped(t *testing.T) {
-	r := newReplicas(t, guard.Limits{ApprovedPerHour: 1000})
+	r := newReplicas(t, func(g *policy.Guards) { g.Segments["shop"] = limits(policy.Unlimited, 1000) })
 	g := r.guard()
 	r.admits(g, 1001, false)
 	g = r.guard()
 	r.admits(g, 600, true)
 	r.admits(g, 401, false)
 	r.admits(g, 400, true)
-	if _, ok := g.Admit("another", r.limits, r.at(), math.MaxInt64); ok {
-		t.Error("an overflow was admitted")
+	if _, ok := g.Admit(&r.guards, "another", r.at(), 1_000_000); !ok {
+		t.Error("another segment is capped")
 	}
 }
 
 func TestWhatAPersonClearedIsForgiven(t *testing.T) {
-	r := newReplicas(t, guard.Limits{ApprovalsPerHour: 1})
+	r := newReplicas(t, func(g *policy.Guards) { g.Segments["shop"] = limits(1, policy.Unlimited) })
 	a, b := r.guard(), r.guard()
 	r.admits(a, 1, true)
 	r.admits(a, 1, false)
@@ -133,7 +140,7 @@ func TestWhatAPersonClearedIsForgiven(t *testing.T) {
 }
 
 func TestARateOfDenialsThatCantBeRightTrips(t *testing.T) {
-	r := newReplicas(t, guard.Limits{DenyRate: 0.5, MinDecisions: 10})
+	r := newReplicas(t, func(g *policy.Guards) { g.DenyRate, g.MinDecisions = 0.5, 10 })
 	a, b := r.guard(), r.guard()
 	note := func(g *guard.Guard, verdict vaglio.Verdict, times int) {
 		for range times {
@@ -149,11 +156,14 @@ func TestARateOfDenialsThatCantBeRightTrips(t *testing.T) {
 	note(b, vaglio.Deny, 1)
 	r.sync(b, a)
 	r.holds(a, "shop", guard.Denials)
-	r.holds(b, "shop", guard.Denials)
+	r.holds(b, "", guard.Denials)
+	if n := b.Reviews(r.at()); n != 5 {
+		t.Errorf("%d reviews", n) // the five approvals were noted without being admitted
+	}
 }
 
 func TestScoresThatMoveTrip(t *testing.T) {
-	r := newReplicas(t, guard.Limits{MaxPSI: 0.25, MinDecisions: 100})
+	r := newReplicas(t, func(g *policy.Guards) { g.MaxDrift = 0.25 })
 	g := r.guard()
 	for i := range 1000 {
 		g.Note("shop", r.at(), vaglio.Approve, float64(i%100))
@@ -168,13 +178,13 @@ func TestScoresThatMoveTrip(t *testing.T) {
 }
 
 func TestConcurrentApprovalsNeverExceedTheCap(t *testing.T) {
-	r := newReplicas(t, guard.Limits{ApprovalsPerHour: 50})
+	r := newReplicas(t, func(g *policy.Guards) { g.Limits = limits(50, policy.Unlimited) })
 	g := r.guard()
 	var admitted atomic.Int64
 	var all sync.WaitGroup
 	for range 200 {
 		all.Go(func() {
-			if _, ok := g.Admit("shop", r.limits, r.at(), 1); ok {
+			if _, ok := g.Admit(&r.guards, "shop", r.at(), 1); ok {
 				admitted.Add(1)
 			}
 		})
