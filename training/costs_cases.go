@@ -1,0 +1,119 @@
+package training
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"vaglio"
+	"vaglio/history"
+	"vaglio/models"
+	"vaglio/scoring/policy"
+)
+
+// Cases are the labelled rows of a matrix with what was at stake and the policy's segment, as a decision at the row's moment
+// would have found them. probability is by row. Requests whose amount has no rate of the day are left out and counted.
+func Cases(ctx context.Context, h *history.Store, m *Matrix, probability []float64, in *policy.Bound) (cases []Case, unknownAmounts int, err error) {
+	if len(m.Rows) == 0 {
+		return nil, 0, nil
+	}
+	rows := make(map[string]int, len(m.Rows))
+	for i := range m.Rows {
+		rows[m.Rows[i].ID] = i
+	}
+	cases = make([]Case, len(m.Rows))
+	var ev policy.Evaluation
+	err = h.Scan(ctx, []string{vaglio.KindRefundRequested}, m.Rows[0].At, m.Rows[len(m.Rows)-1].At+1, func(f vaglio.Fact) error {
+		i, ok := rows[f.ID]
+		if !ok || m.Rows[i].At != f.OccurredAt {
+			return nil
+		}
+		request := vaglio.RequestOf(&f.Event)
+		in.Evaluate(&policy.Input{Request: &request, Fact: &f, Vector: m.vector(i), Probability: probability[i], Moment: f.OccurredAt}, &ev)
+		cases[i] = Case{RequestID: m.Rows[i].ID, At: f.OccurredAt, Customer: m.Rows[i].Customer, Probability: probability[i], Fraud: m.Rows[i].Fraud,
+			Stake: ev.Stake(), Segment: ev.Segment()}
+		return nil
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("read what was at stake: %w", err)
+	}
+	known := cases[:0]
+	for i := range cases {
+		switch {
+		case cases[i].RequestID == "":
+			return nil, 0, errors.New("read what was at stake: history changed in between; run again")
+		case !m.Rows[i].BaseKnown:
+			unknownAmounts++
+		default:
+			known = append(known, cases[i])
+		}
+	}
+	return known, unknownAmounts, nil
+}
+
+// RecommendOptions say what thresholds to look for.
+type RecommendOptions struct {
+	Costs  policy.Costs
+	Policy *policy.Policy // in force: its segments, and its thresholds to compare with; nil: the default one
+	Seed   uint64
+}
+
+// Recommend plans thresholds on the rows of one matrix and judges them on those of a later one, which may be nil. Both have the
+// model's features; probabilities are by row.
+func Recommend(ctx context.Context, h *history.Store, choose, judge *Matrix, chosen, judged []float64, current models.Thresholds, o RecommendOptions) (CostPlan, error) {
+	if o.Policy == nil {
+		o.Policy = policy.Default()
+	}
+	bound, _ := o.Policy.BindLoose(choose.Catalogue)
+	cases, unknown, err := Cases(ctx, h, choose, chosen, bound)
+	if err != nil {
+		return CostPlan{}, err
+	}
+	if o.Policy.ApproveBelow != nil {
+		current.ApproveBelow = *o.Policy.ApproveBelow
+	}
+	if o.Policy.DenyFrom != nil {
+		current.DenyFrom = *o.Policy.DenyFrom
+	}
+	options := CostOptions{Costs: o.Costs, Seed: o.Seed}
+	if o.Policy.Costs == nil {
+		options.Current = &current
+	}
+	if judge != nil {
+		if options.Judge, _, err = Cases(ctx, h, judge, judged, bound); err != nil {
+			return CostPlan{}, err
+		}
+	}
+	plan, err := PlanCosts(ctx, cases, options)
+	plan.UnknownAmounts = unknown
+	return plan, err
+}
+
+// RecommendFor plans thresholds for a bundle on the labelled requests of a period: the earlier half chooses, the later half judges.
+// o says History, LabelsUntil, Maturity, Now and Progress.
+func RecommendFor(ctx context.Context, b *models.Bundle, p Period, o Options, r RecommendOptions) (CostPlan, error) {
+	if err := p.check("judged"); err != nil {
+		return CostPlan{}, err
+	}
+	o.Catalogue, o.Train = b.Catalogue(), p
+	o.fill()
+	m, err := o.labelled(ctx, p, o.LabelsUntil, &learner{of: o.Catalogue})
+	if err != nil {
+		return CostPlan{}, err
+	}
+	choose, judge := m.splitByTime(0.5)
+	for name, half := range map[string]*Matrix{"earlier": choose, "later": judge} {
+		if err := half.bothClasses(); err != nil {
+			return CostPlan{}, fmt.Errorf("%s half of the period: %w", name, err)
+		}
+	}
+	chosen, err := probabilities(ctx, b, choose)
+	if err != nil {
+		return CostPlan{}, err
+	}
+	judged, err := probabilities(ctx, b, judge)
+	if err != nil {
+		return CostPlan{}, err
+	}
+	return Recommend(ctx, o.History, choose, judge, chosen, judged, b.Manifest().Thresholds, r)
+}
