@@ -18,8 +18,11 @@ import (
 	"vaglio"
 )
 
-// maxMistakes are told; of more there is the number.
-const maxMistakes = 50
+// Bounds of what is told: of more mistakes there is the number, longer ones are cut.
+const (
+	maxMistakes     = 50
+	maxMistakeBytes = 500
+)
 
 // Root is a document under way.
 type Root struct {
@@ -136,6 +139,9 @@ func (v Value) Failf(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if v.path != "" {
 		text = v.path + ": " + text
+	}
+	if len(text) > maxMistakeBytes {
+		text = strings.ToValidUTF8(text[:maxMistakeBytes], "") + "…"
 	}
 	v.root.mistakes = append(v.root.mistakes, mistake{v.line, text})
 }

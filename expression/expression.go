@@ -205,6 +205,10 @@ func (c *compiler[S]) binary(n *ast.BinaryNode) (Number[S], error) {
 	case (n.Operator == "==" || n.Operator == "!=") && (c.isText(n.Left) || c.isText(n.Right)):
 		return c.equalTexts(n)
 	}
+	operate, ok := operators[n.Operator]
+	if !ok {
+		return nil, c.foreign("the operator " + n.Operator)
+	}
 	x, err := c.number(n.Left)
 	if err != nil {
 		return nil, err
@@ -212,10 +216,6 @@ func (c *compiler[S]) binary(n *ast.BinaryNode) (Number[S], error) {
 	y, err := c.number(n.Right)
 	if err != nil {
 		return nil, err
-	}
-	operate, ok := operators[n.Operator]
-	if !ok {
-		return nil, c.foreign("the operator " + n.Operator)
 	}
 	return func(s S) float64 { return operate(x(s), y(s)) }, nil
 }

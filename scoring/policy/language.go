@@ -204,7 +204,9 @@ func (b *binder) textAt(path string) (i int, feature bool, err error) {
 			return -1, false, fmt.Errorf("%q is no name of %s", member, section)
 		}
 		if i = slices.Index(*b.paths, name); i < 0 {
-			i = len(*b.paths)
+			if i = len(*b.paths); i == maxTexts {
+				return -1, false, fmt.Errorf("the policy reads more than %d different texts of the request", maxTexts)
+			}
 			*b.paths = append(*b.paths, name)
 		}
 		return i, false, nil

@@ -24,7 +24,8 @@ const (
 	maxPolicyBytes = 1 << 20
 	maxRules       = 1000
 	maxSegments    = 100
-	maxListed      = 16 // strings in one in_list
+	maxTexts       = 256 // different strings of the request
+	maxListed      = 16  // strings in one in_list
 )
 
 // Unlimited is a limit that nothing reaches.
@@ -44,6 +45,7 @@ type Policy struct {
 
 	segments []segment
 	rules    []rule
+	texts    []string // of the request, that conditions read
 	source   []byte
 	version  string
 }

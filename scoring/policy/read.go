@@ -223,7 +223,7 @@ func (p *Policy) readSegments(v document.Value) {
 		s := segment{name: name, line: v.Line(), treatment: p.Treatment}
 		table := treatmentTable(&s.treatment)
 		table["name"] = func(document.Value) {}
-		table["when"] = func(v document.Value) { s.source, s.when = readCondition(v, &rule{}, false) }
+		table["when"] = func(v document.Value) { s.source, s.when = p.readCondition(v, &rule{}, false) }
 		v.Fields(table)
 		checkTreatment(v, &s.treatment)
 		checkName(v, name, taken)
@@ -248,18 +248,18 @@ func (p *Policy) readRules(v document.Value) {
 	taken := map[string]bool{RulePaymentUnknown: true, RulePaymentForeign: true, RuleCaps: true, RuleDuplicate: true, RuleGuard: true, RuleCapacity: true}
 	for _, v := range v.Items(maxRules) {
 		name := v.Get("name")
-		r := readRule(v.Named(fmt.Sprintf("rule %q", name)))
+		r := p.readRule(v.Named(fmt.Sprintf("rule %q", name)))
 		checkName(v.Named(fmt.Sprintf("rule %q", name)), name, taken)
 		p.rules = append(p.rules, r)
 	}
 }
 
-func readRule(v document.Value) rule {
+func (p *Policy) readRule(v document.Value) rule {
 	r := rule{RuleInfo: RuleInfo{Name: v.Get("name"), State: Active, Line: v.Line()}}
 	v.Fields(map[string]func(document.Value){
 		"name":        func(document.Value) {},
 		"description": func(v document.Value) { r.Description = v.Text() },
-		"when":        func(v document.Value) { r.When, r.node = readCondition(v, &r, true) },
+		"when":        func(v document.Value) { r.When, r.node = p.readCondition(v, &r, true) },
 		"then": func(v document.Value) {
 			r.Then = v.OneOf(string(vaglio.Approve), string(vaglio.Review), string(vaglio.Deny), Flag)
 		},
@@ -316,14 +316,14 @@ func readActions(v document.Value) []string {
 }
 
 // readCondition parses and checks a condition as far as that goes without a catalogue, and notes in r what it reads.
-func readCondition(v document.Value, r *rule, counters bool) (source string, node expression.Node) {
+func (p *Policy) readCondition(v document.Value, r *rule, counters bool) (source string, node expression.Node) {
 	failed := v.Failed()
 	if source = v.Source(); v.Failed() > failed {
 		return "", nil
 	}
 	node, err := expression.Parse(source)
 	if err == nil {
-		b := binder{paths: &[]string{}}
+		b := binder{paths: &p.texts}
 		_, err = b.condition(node)
 		if err == nil && b.late && !counters {
 			err = errors.New("a segment can't read counters")

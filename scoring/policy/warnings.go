@@ -164,8 +164,11 @@ func rangeOf(c *features.Catalogue, path string) (values interval, mayMiss bool)
 // A condition is looked at as alternatives of facts that must all hold. It can never hold if each alternative contradicts
 // itself. What is not understood may hold.
 
-// maxAlternatives bounds the work; a condition with more may hold.
-const maxAlternatives = 256
+// Bounds of the work: a condition with more may hold.
+const (
+	maxAlternatives = 64
+	maxFacts        = 64 // in one alternative
+)
 
 // fact is one comparison: of a number with a constant, of a text with constants, or of either with nothing.
 type fact struct {
@@ -186,6 +189,9 @@ func neverHolds(node expression.Node, ranges func(string) (interval, bool)) stri
 	}
 	why := ""
 	for _, facts := range alternatives {
+		if len(facts) > maxFacts {
+			return ""
+		}
 		if why = contradiction(facts, ranges); why == "" {
 			return ""
 		}
@@ -248,10 +254,11 @@ func compared(n *ast.BinaryNode, positive bool) []fact {
 	if !positive {
 		operator = opposites[operator]
 	}
+	shown := showing(n, positive)
 	if expression.PathOf(left) == "" && mirrored[operator] != "" {
 		operator, left, right = mirrored[operator], right, left
 	}
-	f := fact{path: expression.PathOf(left), shown: n.String()}
+	f := fact{path: expression.PathOf(left), shown: shown}
 	if f.path == "" {
 		return nil
 	}
@@ -284,6 +291,13 @@ func compared(n *ast.BinaryNode, positive bool) []fact {
 	return []fact{f}
 }
 
+func showing(node ast.Node, positive bool) string {
+	if positive {
+		return node.String()
+	}
+	return "not (" + node.String() + ")"
+}
+
 func called(node ast.Node, positive bool) []fact {
 	name, args := "", []ast.Node(nil)
 	switch n := node.(type) {
@@ -295,7 +309,7 @@ func called(node ast.Node, positive bool) []fact {
 	if len(args) != 1 || name != "missing" && name != "known" || expression.PathOf(args[0]) == "" {
 		return nil
 	}
-	return []fact{{path: expression.PathOf(args[0]), shown: node.String(), missing: (name == "missing") == positive}}
+	return []fact{{path: expression.PathOf(args[0]), shown: showing(node, positive), missing: (name == "missing") == positive}}
 }
 
 func constants(node ast.Node) ([]string, bool) {
@@ -348,11 +362,15 @@ func contradiction(facts []fact, ranges func(string) (interval, bool)) string {
 		if name, ok := strings.CutPrefix(f.path, "request."); ok {
 			texts = requestTexts[name]
 		}
+		var beside []string // facts of the same name, this one the last
 		for _, g := range facts[:i+1] {
+			if g.path != f.path {
+				continue
+			}
+			beside = append(beside, g.shown)
 			switch {
-			case g.path != f.path:
 			case g.missing != f.missing:
-				return fmt.Sprintf("%s beside %s", g.shown, f.shown)
+				return strings.Join(beside, " and ") + " and " + f.shown
 			case g.within != nil:
 				values = values.and(*g.within)
 			case g.texts != nil && texts == nil:
@@ -363,10 +381,7 @@ func contradiction(facts []fact, ranges func(string) (interval, bool)) string {
 				texts = slices.DeleteFunc(slices.Clone(texts), func(s string) bool { return slices.Contains(g.excluded, s) })
 			}
 			if values.empty() || texts != nil && len(texts) == 0 {
-				if g.shown == f.shown {
-					return f.shown
-				}
-				return fmt.Sprintf("%s beside %s", g.shown, f.shown)
+				return strings.Join(beside, " and ")
 			}
 		}
 	}
