@@ -134,7 +134,9 @@ func keyOf(entry *ast.MappingValueNode) string { return entry.Key.GetToken().Val
 
 func lineOf(entry *ast.MappingValueNode) int { return entry.Key.GetToken().Position.Line }
 
-func lineCount(source []byte) int { return len(bytes.SplitAfter(bytes.TrimSuffix(source, []byte("\n")), []byte("\n"))) }
+func lineCount(source []byte) int {
+	return len(bytes.SplitAfter(bytes.TrimSuffix(source, []byte("\n")), []byte("\n")))
+}
 
 // apply makes the edits. The new lines stand where the first of the keys stood, otherwise behind the mapping's first key.
 func apply(source []byte, edits []edit) []byte {

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"vaglio"
 	"vaglio/models"
 	"vaglio/scoring/policy"
 	"vaglio/training"
@@ -58,5 +59,44 @@ func TestThePolicyKeepsAllButItsThresholds(t *testing.T) {
 		if _, err := plan.Policy([]byte(base), "p1"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %q is not in %v", base, want, err)
 		}
+	}
+}
+
+func TestThresholdsAreRecommendedFromHistory(t *testing.T) {
+	o := options(t, newHistory(t, planted(true)...))
+	bundle, _, err := training.Train(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inForce, err := policy.Parse([]byte("name: mine\nsegments:\n  - name: app\n    when: request.attributes.channel == \"app\"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	costs, err := policy.ParseCosts([]byte("segments: {app: {fraud_fee: 100000}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.LabelsUntil = vaglio.InstantOf(today())
+	p, err := training.RecommendFor(t.Context(), bundle, testPeriod, o, training.RecommendOptions{Costs: costs, Policy: inForce})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Requests != 30*24 || p.JudgedOn != "later requests" || len(p.Segments) != 2 || p.Segments[0].Segment != "app" ||
+		p.Segments[0].ApproveBelow > p.Segments[1].ApproveBelow {
+		t.Errorf("%+v", p)
+	}
+	var ways []string
+	for _, s := range p.Savings {
+		ways = append(ways, s.Against)
+		if s.Against == training.ByApproval && (s.Interval == nil || s.Interval.Low <= 0) {
+			t.Errorf("%+v", s)
+		}
+	}
+	if want := "thresholds least_cost current approve_all"; strings.Join(ways, " ") != want {
+		t.Errorf("compared with %v", ways)
+	}
+	if _, err := training.RecommendFor(t.Context(), bundle, training.Period{From: t0, Until: t0 + vaglio.Hour}, o, training.RecommendOptions{Costs: costs}); err == nil ||
+		!strings.Contains(err.Error(), "both classes are needed") {
+		t.Errorf("%v", err)
 	}
 }
