@@ -31,7 +31,7 @@ var arrows = map[string][]string{
 	"scoring/lists":     {".", "ledger"},
 	"scoring/policy":    {".", "document", "expression", "features", "models"},
 	"scoring/states":    {".", "features"},
-	"training":          {".", "features", "models", "history", "parquet", "scoring/policy", "training/lightgbm"},
+	"training":          {".", "document", "features", "models", "history", "parquet", "scoring/policy", "training/lightgbm"},
 	"training/lightgbm": {"native"},
 	"simulate":          {"."},
 	"api":               {".", "ledger", "scoring"},

@@ -27,6 +27,8 @@ type Manifest struct {
 	Training    Window             `json:"training,omitzero"`
 	Calibration Window             `json:"calibration,omitzero"` // the requests behind the risk score
 	Test        Window             `json:"test,omitzero"`
+	Folds       []Fold             `json:"folds,omitempty"`      // by which rounds and calibration were found, if it was by folds
+	Interrupted bool               `json:"interrupted,omitzero"` // training was stopped before it was over
 	Metrics     map[string]float64 `json:"metrics"`
 	Reliability Reliability        `json:"reliability,omitzero"` // of the probabilities, on the requests of calibration
 	Parameters  map[string]string  `json:"parameters"`
@@ -43,6 +45,15 @@ type Window struct {
 	Until     vaglio.Instant `json:"until,omitzero"`
 	Rows      int            `json:"rows"`
 	Positives int            `json:"positives"` // labelled as fraud
+}
+
+// Fold is one of the models by which a training looked ahead: fitted on what was known before the requests that it was
+// validated on.
+type Fold struct {
+	Training      Window             `json:"training"`
+	Validation    Window             `json:"validation"`
+	BestIteration int                `json:"best_iteration"`
+	Metrics       map[string]float64 `json:"metrics"` // LightGBM's, on the validation
 }
 
 // Thresholds are probabilities: approve below the first, deny from the second, review between.

@@ -77,6 +77,9 @@ func NewWriter(out io.Writer, columns []Column) *Writer {
 		parquet.Compression(&zstd.Codec{}), parquet.CreatedBy("vaglio", vaglio.Version, ""))}
 }
 
+// Describe puts a text beside the rows, under a key: see [File.Description].
+func (w *Writer) Describe(key, text string) { w.file.SetKeyValueMetadata(key, text) }
+
 func (c Column) node() parquet.Node {
 	switch c.Type {
 	case Category:

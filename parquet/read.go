@@ -52,6 +52,12 @@ func (f *File) Columns() []string { return f.columns }
 // Rows is how many rows the file says that it has.
 func (f *File) Rows() int64 { return f.file.NumRows() }
 
+// Description is the text that stands beside the rows under a key, "" if there is none.
+func (f *File) Description(key string) string {
+	text, _ := f.file.Lookup(key)
+	return text
+}
+
 // Each reads some columns, row by row, until visit answers false. The values are text in one form whatever the types:
 // times in RFC 3339, those without a time zone without it; dates as 2006-01-02; decimals with all their digits;
 // floating-point numbers as the shortest that reads back, without an exponent; true and false; nothing as "". The slice is

@@ -21,8 +21,10 @@ type DatasetOptions struct {
 	Catalogue *features.Catalogue
 	Period
 	LabelsUntil vaglio.Instant // labels learned later are not used
-	Maturity    vaglio.Instant
-	Progress    func(Progress)
+	Maturity    vaglio.Instant // age from which a request without a label counts as clean
+	// RailMaturity is that of rails that need more; nil: DefaultRailMaturity.
+	RailMaturity map[string]vaglio.Instant
+	Progress     func(Progress)
 }
 
 // DatasetFormat is the form of a dataset's file.
@@ -35,18 +37,43 @@ const (
 )
 
 // DatasetSize counts the rows of a dataset by what is known of them.
-type DatasetSize struct{ Frauds, Clean, Unsettled int }
+type DatasetSize struct{ Frauds, Clean, Unlabelled, Unsettled int }
 
 // Rows is all of them.
-func (s DatasetSize) Rows() int { return s.Frauds + s.Clean + s.Unsettled }
+func (s DatasetSize) Rows() int { return s.Frauds + s.Clean + s.Unlabelled + s.Unsettled }
+
+// Shard is one of some parts of equal length of a period, counted from 1.
+type Shard struct{ Which, Of int }
+
+// ParseShard reads 2/8.
+func ParseShard(text string) (s Shard, err error) {
+	n, err := fmt.Sscanf(text, "%d/%d", &s.Which, &s.Of)
+	if n != 2 || err != nil || fmt.Sprintf("%d/%d", s.Which, s.Of) != text || s.Which < 1 || s.Which > s.Of || s.Of > 10_000 {
+		return s, fmt.Errorf("want a part and a number of parts such as 1/4, not %q", text)
+	}
+	return s, nil
+}
+
+// Part is the shard's part of a period. The parts of a period meet and don't overlap.
+func (s Shard) Part(p Period) Period {
+	length, of := int64(p.Until-p.From), int64(s.Of)
+	at := func(which int64) vaglio.Instant { // without overflow, and at the end exactly
+		return p.From + vaglio.Instant(length/of*which+length%of*which/of)
+	}
+	return Period{at(int64(s.Which) - 1), at(int64(s.Which))}
+}
 
 // datasetColumns stand before the features.
 var datasetColumns = []parquet.Column{{Name: "request_id", Type: parquet.Text}, {Name: "as_of", Type: parquet.Moment},
-	{Name: "customer", Type: parquet.Text}, {Name: "label", Type: parquet.Whole}}
+	{Name: "customer", Type: parquet.Text}, {Name: "label", Type: parquet.Whole}, {Name: "label_weight", Type: parquet.Number},
+	{Name: "fraud_type", Type: parquet.Category}, {Name: "request_channel", Type: parquet.Category},
+	{Name: "request_country", Type: parquet.Category}, {Name: "request_rail", Type: parquet.Category}, {Name: "request_type", Type: parquet.Category},
+	{Name: "request_reason", Type: parquet.Category}, {Name: "base_amount", Type: parquet.Whole}}
 
 // WriteDataset writes one row for every request of a period, in order of time: its id, its moment, its customer, its label
-// (1 fraud, 0 clean, nothing while it is not settled: by the rules of [Train]) and its features as of its moment, as training
-// sees them. Numbers that are not known are NaN, in CSV empty; categories are their names, unknown ones empty.
+// (1 fraud, 0 clean, nothing while it is not settled or where evidence says neither: by the rules of [Train]), what it said of
+// itself, and its features as of its moment, as training sees them. Numbers that are not known are NaN, in CSV empty;
+// categories are their names, unknown ones empty. A Parquet file can be trained on: see [Options].
 func WriteDataset(ctx context.Context, o DatasetOptions, format DatasetFormat, out io.Writer) (size DatasetSize, err error) {
 	if err := o.check("dataset's"); err != nil {
 		return size, err
@@ -64,21 +91,29 @@ func WriteDataset(ctx context.Context, o DatasetOptions, format DatasetFormat, o
 	if err != nil {
 		return size, err
 	}
-	t, err := newTable(format, m, out)
+	describes, err := describe(o.Catalogue, o.History.BaseCurrency(), o.Period)
+	if err != nil {
+		return size, err
+	}
+	t, err := newTable(format, m, describes, out)
 	if err != nil {
 		return size, err
 	}
 	for i := range m.Rows {
 		row := &m.Rows[i]
-		label := unsettled
+		label := labels.Of(row)
 		switch {
-		case !row.settled(o.LabelsUntil, o.Maturity):
+		case !row.settled(o.LabelsUntil, maturity{o.Maturity, o.RailMaturity}):
+			label = Label{}
 			size.Unsettled++
-		case labels[row.ID]:
-			label = fraud
+		case label.Verdict == Unlabelled:
+			size.Unlabelled++
+		case label.Verdict == Fraud:
 			size.Frauds++
 		default:
-			label = clean
+			if label.Verdict == Silent {
+				label = Label{Verdict: Clean, Weight: 1}
+			}
 			size.Clean++
 		}
 		if err := t.write(row, label, m.vector(i)); err != nil {
@@ -94,22 +129,21 @@ func WriteDataset(ctx context.Context, o DatasetOptions, format DatasetFormat, o
 	return size, t.end()
 }
 
-// rowLabel is what is known of a request.
-type rowLabel int8
-
-const (
-	unsettled rowLabel = iota - 1
-	clean
-	fraud
-)
+// class is 1 for fraud and 0 for clean.
+func (l Label) class() int64 {
+	if l.Verdict == Fraud {
+		return 1
+	}
+	return 0
+}
 
 // table takes a dataset row by row.
 type table interface {
-	write(row *Row, label rowLabel, vector []float64) error
+	write(row *Row, label Label, vector []float64) error
 	end() error
 }
 
-func newTable(format DatasetFormat, m *Matrix, out io.Writer) (table, error) {
+func newTable(format DatasetFormat, m *Matrix, describes string, out io.Writer) (table, error) {
 	columns := slices.Clone(datasetColumns)
 	for i, name := range m.Names {
 		column := parquet.Column{Name: name, Type: parquet.Number}
@@ -119,7 +153,9 @@ func newTable(format DatasetFormat, m *Matrix, out io.Writer) (table, error) {
 		columns = append(columns, column)
 	}
 	if format == Parquet {
-		return &parquetTable{file: parquet.NewWriter(out, columns), features: m.Catalogue.Features()}, nil
+		t := &parquetTable{file: parquet.NewWriter(out, columns), features: m.Catalogue.Features()}
+		t.file.Describe(matrixKey, describes)
+		return t, nil
 	}
 	t := &csvTable{out: csv.NewWriter(out), features: m.Catalogue.Features()}
 	for i := range columns {
@@ -134,12 +170,17 @@ type parquetTable struct {
 	cells    []parquet.Value
 }
 
-func (t *parquetTable) write(row *Row, label rowLabel, vector []float64) error {
-	known := parquet.Nothing()
-	if label != unsettled {
-		known = parquet.WholeOf(int64(label))
+func (t *parquetTable) write(row *Row, label Label, vector []float64) error {
+	known, amount, weight := parquet.Nothing(), parquet.Nothing(), math.NaN()
+	if label.Verdict == Clean || label.Verdict == Fraud {
+		known, weight = parquet.WholeOf(label.class()), label.Weight
 	}
-	t.cells = append(t.cells[:0], parquet.TextOf(row.ID), parquet.MomentOf(row.At), parquet.TextOf(row.Customer), known)
+	if row.BaseKnown {
+		amount = parquet.WholeOf(row.BaseAmount)
+	}
+	text := parquet.TextOf
+	t.cells = append(t.cells[:0], text(row.ID), parquet.MomentOf(row.At), text(row.Customer), known, parquet.NumberOf(weight), text(label.FraudType),
+		text(row.Channel), text(row.Country), text(row.Rail), text(row.Type), text(row.Reason), amount)
 	for i, v := range vector {
 		if f := &t.features[i]; f.Categorical {
 			t.cells = append(t.cells, parquet.TextOf(f.Category(v)))
@@ -158,12 +199,16 @@ type csvTable struct {
 	cells    []string
 }
 
-func (t *csvTable) write(row *Row, label rowLabel, vector []float64) error {
-	known := ""
-	if label != unsettled {
-		known = strconv.Itoa(int(label))
+func (t *csvTable) write(row *Row, label Label, vector []float64) error {
+	known, weight, amount := "", "", ""
+	if label.Verdict == Clean || label.Verdict == Fraud {
+		known, weight = strconv.FormatInt(label.class(), 10), strconv.FormatFloat(label.Weight, 'g', -1, 64)
 	}
-	t.cells = append(t.cells[:0], row.ID, row.At.String(), row.Customer, known)
+	if row.BaseKnown {
+		amount = strconv.FormatInt(row.BaseAmount, 10)
+	}
+	t.cells = append(t.cells[:0], row.ID, row.At.String(), row.Customer, known, weight, label.FraudType, row.Channel, row.Country, row.Rail,
+		row.Type, row.Reason, amount)
 	for i, v := range vector {
 		cell := ""
 		switch f := &t.features[i]; {

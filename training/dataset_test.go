@@ -13,7 +13,7 @@ import (
 )
 
 func TestADatasetHoldsRequestsLabelsAndFeatures(t *testing.T) {
-	h := newHistory(t, refund(1, t0, "reason", "other"), refund(2, t0+vaglio.Day), refund(3, t0+2*vaglio.Day, "reason", "not_received"),
+	h := newHistory(t, refund(1, t0, "reason", "other", "type", "refund", "rail", "wallet"), refund(2, t0+vaglio.Day, "channel", "app", "country", "IT"), refund(3, t0+2*vaglio.Day, "reason", "not_received"),
 		refund(4, t0+50*vaglio.Day), label(1, vaglio.KindFraudConfirmed, t0+vaglio.Day), label(2, vaglio.KindFraudConfirmed, t0+2*vaglio.Day),
 		label(2, vaglio.KindFraudCleared, t0+3*vaglio.Day), label(4, vaglio.KindFraudConfirmed, t0+51*vaglio.Day))
 	o := training.DatasetOptions{History: h, Period: everything, LabelsUntil: t0 + 60*vaglio.Day, Maturity: 30 * vaglio.Day,
@@ -34,9 +34,9 @@ func TestADatasetHoldsRequestsLabelsAndFeatures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []string{"request_id|as_of|customer|label|requests|since|claim",
-		fmt.Sprintf("r1|%v|c1|1|0||other", t0), fmt.Sprintf("r2|%v|c2|0|0||", t0+vaglio.Day),
-		fmt.Sprintf("r3|%v|c3|0|0||not_received", t0+2*vaglio.Day), fmt.Sprintf("r4|%v|c4||0||", t0+50*vaglio.Day)} {
+	for i, want := range []string{"request_id|as_of|customer|label|label_weight|fraud_type|request_channel|request_country|request_rail|request_type|request_reason|base_amount|requests|since|claim",
+		fmt.Sprintf("r1|%v|c1|1|1||||wallet|refund|other|1000|0||other", t0), fmt.Sprintf("r2|%v|c2|0|1||app|IT||||1000|0||", t0+vaglio.Day),
+		fmt.Sprintf("r3|%v|c3|0|1||||||not_received|1000|0||not_received", t0+2*vaglio.Day), fmt.Sprintf("r4|%v|c4|||||||||1000|0||", t0+50*vaglio.Day)} {
 		if got := strings.Join(rows[i], "|"); got != want {
 			t.Errorf("row %d is %s, want %s", i, got, want)
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -30,7 +29,8 @@ type Row struct {
 	Weight     float64 // of its label, 0..1; 1 until labelled
 	Propensity float64 // chance with which its outcome could become known, above 0 and up to 1
 	BaseKnown  bool
-	Fraud      bool // meaningful once labelled
+	Fraud      bool   // meaningful once labelled
+	FraudType  string // "" if clean or unknown
 }
 
 // Traits are what segments of requests are cut by, as the requests said them: "" what they did not say.
@@ -65,9 +65,6 @@ func (k *rowMaker) row(request *vaglio.Fact) Row {
 		BaseKnown: request.BaseKnown, Weight: 1, Propensity: 1}
 }
 
-// settled tells whether a request is old enough at the cut for its label, or the lack of one, to count.
-func (r *Row) settled(cut, maturity vaglio.Instant) bool { return r.At+maturity <= cut }
-
 // Matrix is the features of requests, each as of its own moment, sorted by (At, ID).
 type Matrix struct {
 	Catalogue   *features.Catalogue // with all categories set
@@ -98,13 +95,29 @@ func (m *Matrix) bothClasses() error {
 }
 
 func (m *Matrix) dataset() lightgbm.Dataset {
-	labels := make([]float64, len(m.Rows))
+	d := lightgbm.Dataset{Names: m.Names, Categorical: m.Categorical, Rows: len(m.Rows), X: m.X, Label: make([]float64, len(m.Rows))}
 	for i := range m.Rows {
 		if m.Rows[i].Fraud {
-			labels[i] = 1
+			d.Label[i] = 1
 		}
 	}
-	return lightgbm.Dataset{Names: m.Names, Categorical: m.Categorical, Rows: len(m.Rows), X: m.X, Label: labels}
+	d.Weight = m.weights()
+	return d
+}
+
+// weights are what rows count for in training: the weight of the label, and more if its outcome had less of a chance to
+// become known. nil: all 1.
+func (m *Matrix) weights() []float64 {
+	one := true
+	weights := make([]float64, len(m.Rows))
+	for i := range m.Rows {
+		weights[i] = m.Rows[i].Weight / m.Rows[i].Propensity
+		one = one && weights[i] == 1
+	}
+	if one {
+		return nil
+	}
+	return weights
 }
 
 // splitByTime cuts the matrix after a share of its rows; requests of one moment stay together.
@@ -347,47 +360,4 @@ func (l *learner) catalogue() (*features.Catalogue, error) {
 		learnt[feature] = values[:min(len(values), maxLearntCategories)]
 	}
 	return l.of.WithCategories(learnt)
-}
-
-// label keeps the rows whose label is settled at the cut: of requests old enough to be mature, fraud if the newest label
-// known by then says so, clean otherwise. Younger requests are left out whatever their label: keeping only the labelled
-// ones among them would keep mostly frauds. It uses m up: there is room for one matrix.
-func (m *Matrix) label(labels Labels, cut, maturity vaglio.Instant) *Matrix {
-	out := *m
-	out.Rows, out.X = m.Rows[:0], m.X[:0]
-	for i, row := range m.Rows {
-		if !row.settled(cut, maturity) {
-			continue
-		}
-		row.Fraud = labels[row.ID]
-		out.Rows = append(out.Rows, row)
-		out.X = append(out.X, m.vector(i)...)
-	}
-	return &out
-}
-
-// Labels tell the frauds by request id; an honest request is false or absent.
-type Labels map[string]bool
-
-// ReadLabels reads the labels of requests from a moment on, as they were known at the cut: of several the one that occurred
-// last holds, so fraud_cleared takes fraud_confirmed back.
-func ReadLabels(ctx context.Context, h *history.Store, from, cut vaglio.Instant) (Labels, error) {
-	newest := map[string]vaglio.Fact{}
-	err := h.Scan(ctx, []string{vaglio.KindFraudConfirmed, vaglio.KindFraudCleared}, from, math.MaxInt64, func(f vaglio.Fact) error {
-		id := f.Entities.Get(vaglio.EntityRequest)
-		before, known := newest[id]
-		if f.KnownAt <= cut && (!known || cmp.Or(cmp.Compare(before.OccurredAt, f.OccurredAt), cmp.Compare(before.ID, f.ID)) < 0) {
-			f.Attributes = nil
-			newest[id] = f
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read the labels: %w", err)
-	}
-	labels := make(Labels, len(newest))
-	for id, f := range newest {
-		labels[id] = f.Kind == vaglio.KindFraudConfirmed
-	}
-	return labels, nil
 }

@@ -181,36 +181,8 @@ func TestOpenCategoriesAreLearntInTrainingAndStayAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestTheLatestLabelKnownAtTheCutHolds(t *testing.T) {
-	confirmed, cleared := vaglio.KindFraudConfirmed, vaglio.KindFraudCleared
-	var requests []vaglio.Event
-	for i := 1; i <= 6; i++ {
-		requests = append(requests, refund(i, t0))
-	}
-	cut := t0 + 50*vaglio.Day
-	knownLate := label(4, confirmed, t0+vaglio.Day)
-	knownLate.ObservedAt = cut + 1
-	knownAtTheCut := label(5, confirmed, t0+vaglio.Day)
-	knownAtTheCut.ObservedAt = cut
-	clearedLate := label(6, cleared, t0+2*vaglio.Day)
-	clearedLate.ObservedAt = cut + 1
-	h := newHistory(t, append(requests, label(1, confirmed, t0+vaglio.Day),
-		label(2, confirmed, t0+vaglio.Day), label(2, cleared, t0+2*vaglio.Day),
-		label(3, cleared, t0+vaglio.Day), label(3, confirmed, t0+2*vaglio.Day),
-		knownLate, knownAtTheCut, label(6, confirmed, t0+vaglio.Day), clearedLate)...)
-	labels, err := training.ReadLabels(t.Context(), h, t0, cut)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for id, want := range map[string]bool{"r1": true, "r2": false, "r3": true, "r4": false, "r5": true, "r6": true} {
-		if labels[id] != want {
-			t.Errorf("%s: fraud is %v, want %v", id, labels[id], want)
-		}
-	}
-}
-
 func TestYoungRequestsAreLeftOutWhateverTheirLabel(t *testing.T) {
-	o := options(t, newHistory(t, planted(true)...))
+	o := options(t, plantedHistory(t))
 	bundle, _, err := training.Train(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

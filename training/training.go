@@ -1,7 +1,7 @@
 // Package training makes models from history. [Train] is the whole way: requests replayed into a matrix as of their own
 // moments (replay.go), labels by what was known at the cut (labels.go), LightGBM in a child process (package
-// training/lightgbm), calibration, thresholds, an evaluation on a later period (evaluate.go), and a bundle that package
-// models opens.
+// training/lightgbm; params.go, folds.go, tune.go), calibration, thresholds, an evaluation on a later period (evaluate.go),
+// and a bundle that package models opens.
 package training
 
 import (
@@ -9,11 +9,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"os"
 	"slices"
-	"strconv"
+	"syscall"
 	"time"
 
 	"gonum.org/v1/gonum/stat"
@@ -35,62 +34,61 @@ func (p Period) check(name string) error {
 	return nil
 }
 
-// DefaultMaturity is how long a request must have aged before silence means that it was clean.
-const DefaultMaturity = 30 * vaglio.Day
-
 // Default thresholds on the calibrated probability, until an analyst derives them from costs.
 var defaultThresholds = models.Thresholds{ApproveBelow: 0.06, DenyFrom: 0.75}
-
-// DefaultParams are LightGBM's parameters unless Options name others.
-var DefaultParams = map[string]string{
-	"learning_rate": "0.05", "num_leaves": "31", "max_depth": "8", "min_data_in_leaf": "20", "max_bin": "512",
-	"feature_fraction": "0.8", "bagging_fraction": "0.9", "bagging_freq": "1", "lambda_l2": "5",
-}
 
 // Options of a training.
 type Options struct {
 	History   *history.Store
-	Catalogue *features.Catalogue // nil: the default one
+	Catalogue *features.Catalogue // nil: the default one, or that of Matrix
 	Train     Period
 	Test      Period
+	// Matrix are files of [WriteDataset], as Parquet, which together cover both periods; they stand for the replay. Labels are
+	// those of History all the same, so they follow the cut. nil: requests are replayed.
+	Matrix []string
 	// LabelsUntil is the cut of knowledge for training: labels learned later are not used. 0: the end of Train, as on the
 	// day on which such a model would have been trained.
 	LabelsUntil vaglio.Instant
-	Maturity    vaglio.Instant    // 0: DefaultMaturity
-	Params      map[string]string // over DefaultParams
-	Rounds      int               // 0: 500, with early stopping after 50
-	Seed        uint64
-	Name        string           // of the model; "" is "refund"
-	Version     string           // "" is made of the time of training
-	Dir         string           // where the bundle goes; must not exist
-	Now         func() time.Time // nil: time.Now
-	Progress    func(Progress)   // may be nil
+	Maturity    vaglio.Instant // age from which a request without a label counts as clean; 0: DefaultMaturity
+	// RailMaturity is that of rails that need more; nil: DefaultRailMaturity.
+	RailMaturity map[string]vaglio.Instant
+	// Gap separates the requests that trees are fitted on from later ones that validate them: as long as labels take, since on
+	// the day of the first validated request those of the gap would have had none. 0: DefaultMaturity; below 0: none. Between
+	// the training and the test period the labels' own maturity makes the gap.
+	Gap vaglio.Instant
+	// Folds, when not 0, is how many later parts validate models of what came before them; the model of the bundle is then
+	// grown on all rows of the training period.
+	Folds int
+	// CustomerGuard leaves the customers of the fitted rows out of validation, those of the training period out of the test.
+	CustomerGuard bool
+	Params        map[string]string // over DefaultParams, by main names: see ParseParams
+	Rounds        int               // 0: 500, with early stopping after 50
+	Tune          int               // trials of parameters that Params does not set; 0: none
+	TuneFile      string            // where they are recorded; "": beside Dir, under a name that the data and settings give
+	Network       *lightgbm.Network // of machines that train together; only the first makes a bundle. nil: this one alone
+	Seed          uint64
+	Name          string           // of the model; "" is "refund"
+	Version       string           // "" is made of the time of training
+	Dir           string           // where the bundle goes; must not exist
+	Now           func() time.Time // nil: time.Now
+	Progress      func(Progress)   // may be nil
+
+	files []matrixFile // of Matrix
 }
 
 // Progress tells how far a long step is.
 type Progress struct {
-	Step        string // replay, train, evaluate
+	Step        string // replay or read, tune, fold 1…, train, evaluate
 	Done, Total int    // rows or rounds; Total 0: unknown
 	Note        string
 }
 
-// Train makes a bundle in o.Dir and returns it opened, with the evaluation of its test period.
+// Train makes a bundle in o.Dir and returns it opened, with the evaluation of its test period. Ended by its context while it
+// grows the last trees, it makes a bundle of those that there are, marked as interrupted, and returns it with an error that
+// wraps the context's cause. Any other error leaves nothing in o.Dir. On machines of a network but the first the bundle is nil.
 func Train(ctx context.Context, o Options) (*models.Bundle, Evaluation, error) {
-	o.fill()
-	if err := errors.Join(o.Train.check("training"), o.Test.check("test")); err != nil {
+	if err := o.prepare(ctx); err != nil {
 		return nil, Evaluation{}, err
-	}
-	if o.Test.From < o.Train.Until {
-		return nil, Evaluation{}, fmt.Errorf("the test period begins at %v, within the training period until %v", o.Test.From, o.Train.Until)
-	}
-	if err := errors.Join(models.CheckName("name", o.Name), models.CheckName("version", o.Version)); err != nil {
-		return nil, Evaluation{}, err
-	}
-	if o.Dir == "" {
-		return nil, Evaluation{}, errors.New("write the bundle: no folder is named")
-	}
-	if _, err := os.Stat(o.Dir); err == nil {
-		return nil, Evaluation{}, fmt.Errorf("write the bundle: %s exists already", o.Dir)
 	}
 	// The training side may know only what was known at its cut; the test is judged by all that is known today.
 	train, err := o.labelled(ctx, o.Train, o.LabelsUntil, newLearner(o.Catalogue))
@@ -100,38 +98,34 @@ func Train(ctx context.Context, o Options) (*models.Bundle, Evaluation, error) {
 	o.Catalogue = train.Catalogue // with the categories of the training period
 	test, err := o.labelled(ctx, o.Test, vaglio.InstantOf(o.Now()), &learner{of: o.Catalogue})
 	if err == nil {
+		if o.CustomerGuard {
+			test = test.without(train)
+		}
 		err = test.bothClasses()
 	}
 	if err != nil {
 		return nil, Evaluation{}, fmt.Errorf("test period: %w", err)
 	}
-	fit, valid := train.splitByTime(0.8)
-	if err := fit.bothClasses(); err != nil {
-		return nil, Evaluation{}, fmt.Errorf("earlier part of the training period: %w", err)
-	}
-	if err := valid.bothClasses(); err != nil {
-		return nil, Evaluation{}, fmt.Errorf("later part of the training period: %w", err)
-	}
-	golden := goldenRows(fit)
-	params := maps.Clone(DefaultParams)
-	maps.Copy(params, o.Params)
-	params["seed"] = strconv.FormatUint(o.Seed, 10)
-	job := lightgbm.Job{Params: params, Rounds: o.Rounds, EarlyStopping: 50, Train: fit.dataset(), Valid: valid.dataset(), Golden: golden}
-	result, err := lightgbm.Train(ctx, job, func(r lightgbm.Round) {
-		o.Progress(Progress{"train", r.Iteration, o.Rounds, fmt.Sprintf("average precision %.4f, best round %d", r.Metrics["average_precision"], r.Best)})
-	})
+	parts, err := o.splits(train)
 	if err != nil {
+		return nil, Evaluation{}, fmt.Errorf("training period: %w", err)
+	}
+	params := o.params()
+	if o.Tune > 0 {
+		if params, err = o.tune(ctx, parts[len(parts)-1], params); err != nil {
+			return nil, Evaluation{}, err
+		}
+	}
+	f, err := o.train(ctx, train, parts, params)
+	if err != nil || o.Network != nil && o.Network.Self > 0 {
 		return nil, Evaluation{}, err
 	}
-	model, err := models.ReadModel(result.Model)
-	if err != nil {
-		return nil, Evaluation{}, fmt.Errorf("read what LightGBM wrote: %w", err)
-	}
-	calibration, reliability, err := calibrate(model, valid)
-	if err != nil {
-		return nil, Evaluation{}, err
-	}
-	evaluation, err := evaluate(model, &calibration, test)
+	return o.bundle(f, test, params)
+}
+
+// bundle evaluates a fitted model and writes it.
+func (o *Options) bundle(f fitted, test *Matrix, params map[string]string) (*models.Bundle, Evaluation, error) {
+	evaluation, err := evaluate(f.model, &f.calibration, test)
 	if err != nil {
 		return nil, Evaluation{}, err
 	}
@@ -140,57 +134,107 @@ func Train(ctx context.Context, o Options) (*models.Bundle, Evaluation, error) {
 	if err != nil {
 		return nil, Evaluation{}, fmt.Errorf("write the catalogue: %w", err)
 	}
+	f.calibrated.From, f.calibrated.Until = o.Train.From, o.Train.Until
 	manifest := models.Manifest{Name: o.Name, Version: o.Version, CreatedAt: vaglio.InstantOf(o.Now()),
-		Training: window(o.Train, fit), Calibration: window(o.Train, valid), Test: window(o.Test, test),
-		Metrics: evaluation.metrics(), Reliability: reliability, Parameters: params,
-		Libraries:  map[string]string{"lightgbm": result.Version, "vaglio": vaglio.Version},
-		Thresholds: defaultThresholds, Population: population(fit), BaseCurrency: o.History.BaseCurrency()}
-	manifest.Metrics["best_iteration"] = float64(result.BestIteration)
-	contents := models.Contents{Manifest: manifest, Model: result.Model, Catalogue: catalogue, Calibration: calibration}
-	cols := len(train.Names)
-	for i, raw := range result.GoldenRaw {
-		contents.Golden = append(contents.Golden, models.NewGolden(golden[i*cols:(i+1)*cols], raw, result.GoldenContributions[i]))
+		Training: window(o.Train, f.fit), Calibration: f.calibrated, Test: window(o.Test, test), Folds: f.folds, Interrupted: f.interrupted != nil,
+		Metrics: evaluation.metrics(), Reliability: f.reliability, Parameters: params,
+		Libraries:  map[string]string{"lightgbm": f.Version, "vaglio": vaglio.Version},
+		Thresholds: defaultThresholds, Population: population(f.fit), BaseCurrency: o.History.BaseCurrency()}
+	manifest.Metrics["best_iteration"] = float64(f.BestIteration)
+	foldMetrics(f.folds, manifest.Metrics)
+	contents := models.Contents{Manifest: manifest, Model: f.Model, Catalogue: catalogue, Calibration: f.calibration}
+	cols := len(test.Names)
+	for i, raw := range f.GoldenRaw {
+		contents.Golden = append(contents.Golden, models.NewGolden(f.golden[i*cols:(i+1)*cols], raw, f.GoldenContributions[i]))
 	}
 	if err := models.Write(o.Dir, contents); err != nil {
+		if errors.Is(err, syscall.ENOSPC) {
+			err = fmt.Errorf("%w: make room, or name another folder", err)
+		}
 		return nil, Evaluation{}, err
 	}
 	bundle, err := models.Open(o.Dir)
+	if err == nil && f.interrupted != nil {
+		err = fmt.Errorf("interrupted after %d rounds, of which the model has %d: %w", len(f.Rounds), f.BestIteration, f.interrupted)
+	}
 	return bundle, evaluation, err
 }
 
-// labelled replays a period and keeps the requests whose label is settled by what was known at the cut.
+// prepare fills in and checks what can be checked before the work.
+func (o *Options) prepare(ctx context.Context) error {
+	if len(o.Matrix) > 0 {
+		files, catalogue, err := openMatrix(o.Matrix, o.History.BaseCurrency())
+		if err != nil {
+			return err
+		}
+		if o.Catalogue != nil {
+			if asked, err := o.Catalogue.YAML(); err != nil || string(asked) != files[0].Catalogue {
+				return errors.Join(err, fmt.Errorf("matrix %s has other features than the catalogue that was asked for", files[0].path))
+			}
+		}
+		o.files, o.Catalogue = files, catalogue
+	}
+	o.fill()
+	if err := errors.Join(o.Train.check("training"), o.Test.check("test")); err != nil {
+		return err
+	}
+	now := vaglio.InstantOf(o.Now())
+	switch {
+	case o.Test.From < o.Train.Until:
+		return fmt.Errorf("the test period begins at %v, within the training period until %v", o.Test.From, o.Train.Until)
+	case o.LabelsUntil > now:
+		return fmt.Errorf("labels until %v are from the future: it is %v; end the training period earlier", o.LabelsUntil, now)
+	case o.Folds < 0 || o.Folds == 1 || o.Folds > 50:
+		return fmt.Errorf("%d folds: want 2 to 50, or 0 for none", o.Folds)
+	case o.Tune < 0 || o.Tune > 10_000:
+		return fmt.Errorf("%d trials: want up to 10000", o.Tune)
+	case o.Tune > 0 && o.Network != nil:
+		return errors.New("tune on one machine, then train on several with the parameters that it found")
+	}
+	if err := errors.Join(models.CheckName("name", o.Name), models.CheckName("version", o.Version)); err != nil {
+		return err
+	}
+	if o.Dir == "" {
+		return errors.New("write the bundle: no folder is named")
+	}
+	if _, err := os.Stat(o.Dir); err == nil {
+		return fmt.Errorf("write the bundle: %s exists already", o.Dir)
+	}
+	return o.checkParams(ctx, o.Catalogue)
+}
+
+// labelled are the requests of a period whose label is settled by what was known at the cut.
 func (o *Options) labelled(ctx context.Context, p Period, cut vaglio.Instant, learnt *learner) (*Matrix, error) {
 	labels, err := ReadLabels(ctx, o.History, p.From, cut)
 	if err != nil {
 		return nil, err
 	}
-	matrix, err := replay(ctx, o.History, o.Catalogue, learnt, p, o.Progress)
+	var matrix *Matrix
+	if o.files != nil {
+		matrix, err = readMatrix(ctx, o.files, learnt, p, o.Progress)
+	} else {
+		matrix, err = replay(ctx, o.History, o.Catalogue, learnt, p, o.Progress)
+	}
 	if err != nil {
 		return nil, err
 	}
-	labelled := matrix.label(labels, cut, o.Maturity)
+	replayed := len(matrix.Rows)
+	if replayed == 0 {
+		return nil, fmt.Errorf("there are no requests in [%v, %v): import their events, or choose another period", p.From, p.Until)
+	}
+	labelled := matrix.label(labels, cut, maturity{o.Maturity, o.RailMaturity})
 	if len(labelled.Rows) == 0 {
-		return nil, fmt.Errorf("%d requests in [%v, %v), none old enough at %v to have a settled label (maturity %d days)",
-			len(matrix.Rows), p.From, p.Until, cut, o.Maturity/vaglio.Day)
+		return nil, fmt.Errorf("%d requests in [%v, %v), none old enough at %v to have a settled label (maturity %d days, of some rails more)",
+			replayed, p.From, p.Until, cut, o.Maturity/vaglio.Day)
+	}
+	if labelled.positives() == 0 {
+		return nil, fmt.Errorf("0 frauds among %d labelled requests: both classes are needed; %s", len(labelled.Rows), labels.advice())
 	}
 	return labelled, nil
 }
 
 func window(p Period, m *Matrix) models.Window {
 	return models.Window{From: p.From, Until: p.Until, Rows: len(m.Rows), Positives: m.positives()}
-}
-
-// calibrate fits probabilities and percentiles on rows that the trees have not seen.
-func calibrate(model *models.Model, m *Matrix) (models.Calibration, models.Reliability, error) {
-	logOdds, fraud := make([]float64, len(m.Rows)), make([]bool, len(m.Rows))
-	for i := range m.Rows {
-		var err error
-		if logOdds[i], err = model.LogOdds(m.vector(i)); err != nil {
-			return models.Calibration{}, models.Reliability{}, fmt.Errorf("calibrate on request %s: %w", m.Rows[i].ID, err)
-		}
-		fraud[i] = m.Rows[i].Fraud
-	}
-	return models.FitCalibration(logOdds, fraud, nil)
 }
 
 // goldenCount is how many vectors a bundle carries with LightGBM's own answers.
@@ -235,6 +279,9 @@ func population(m *Matrix) []models.FeatureQuantiles {
 	}
 	return out
 }
+
+// gap is Gap with its default.
+func (o *Options) gap() vaglio.Instant { return max(0, cmp.Or(o.Gap, DefaultMaturity)) }
 
 func (o *Options) fill() {
 	if o.Catalogue == nil {

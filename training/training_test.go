@@ -2,6 +2,7 @@ package training_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -18,6 +19,7 @@ import (
 	"vaglio/features"
 	"vaglio/history"
 	"vaglio/history/embedded"
+	"vaglio/models"
 	"vaglio/training"
 	"vaglio/training/lightgbm"
 )
@@ -39,6 +41,11 @@ func TestMain(m *testing.M) {
 		}
 		defer server.Close()
 		dsn = server.DSN()
+		defer func() {
+			if shared != nil {
+				shared.Close()
+			}
+		}()
 		return m.Run()
 	}())
 }
@@ -132,6 +139,22 @@ func planted(signal bool) []vaglio.Event {
 	return events
 }
 
+var shared *history.Store
+
+// plantedHistory is one history with a planted signal for all tests that only read it.
+func plantedHistory(t *testing.T) *history.Store {
+	t.Helper()
+	if shared == nil {
+		h, err := history.Open(context.Background(), strings.TrimSuffix(dsn, "vaglio")+"planted", history.Options{Now: today})
+		if err != nil {
+			t.Fatal(err)
+		}
+		imports(t, h, planted(true)...)
+		shared = h
+	}
+	return shared
+}
+
 func options(t *testing.T, h *history.Store) training.Options {
 	t.Helper()
 	return training.Options{History: h, Catalogue: parse(t, smallYAML), Train: trainPeriod, Test: testPeriod, Dir: filepath.Join(t.TempDir(), "bundle"),
@@ -139,7 +162,7 @@ func options(t *testing.T, h *history.Store) training.Options {
 }
 
 func TestAPlantedSignalIsLearnt(t *testing.T) {
-	o := options(t, newHistory(t, planted(true)...))
+	o := options(t, plantedHistory(t))
 	steps := map[string]int{}
 	o.Progress = func(p training.Progress) { steps[p.Step]++ }
 	bundle, e, err := training.Train(t.Context(), o)
@@ -170,8 +193,9 @@ func TestAPlantedSignalIsLearnt(t *testing.T) {
 	if m.Name != "refund" || m.Version != "v1" || m.BaseCurrency != "EUR" || m.CreatedAt != vaglio.InstantOf(today()) {
 		t.Errorf("manifest %+v", m)
 	}
-	if n := m.Training.Rows + m.Calibration.Rows; n != 90*24+1 { // the last 30 days of training are too young for its cut
-		t.Errorf("%d rows to fit and calibrate on, want those of 90 days", n)
+	// The last 30 of 120 days are too young for the cut; a fifth of the 2161 requests before validates, and the gap is 30 days.
+	if m.Calibration.Rows != 433 || m.Training.Rows != 2161-433-30*24+1 {
+		t.Errorf("%d rows to fit and %d to calibrate on", m.Training.Rows, m.Calibration.Rows)
 	}
 	if m.Metrics["roc_auc"] != e.ROCAUC || m.Test.Rows != e.Rows || m.Test.Positives != e.Frauds {
 		t.Errorf("metrics %v, test %+v beside the evaluation's %+v", m.Metrics, m.Test, e)
@@ -243,11 +267,16 @@ func TestATrainingThatCantBeSaysWhatToDo(t *testing.T) {
 	refused(func(*training.Options) {}, "0 frauds among", "both classes", "longer period")
 	refused(func(o *training.Options) {
 		o.Train = training.Period{From: t0 - 90*vaglio.Day, Until: t0 - 30*vaglio.Day}
-	}, "training period", "0 requests in")
+	}, "training period", "there are no requests in", "import their events")
 	refused(func(o *training.Options) { o.Maturity = 61 * vaglio.Day }, "training period", "maturity 61 days", "none old enough")
 	refused(func(o *training.Options) { o.Train.Until = o.Train.From }, "training period ends")
 	refused(func(o *training.Options) { o.Test.Until = o.Test.From - 1 }, "test period ends")
 	refused(func(o *training.Options) { o.Test = training.Period{From: t0, Until: t0 + vaglio.Day} }, "test period begins", "within the training period")
+	refused(func(o *training.Options) { o.LabelsUntil = t0 + 301*vaglio.Day }, "labels until", "from the future")
+	refused(func(o *training.Options) { o.Folds = 1 }, "1 folds", "want 2 to 50")
+	refused(func(o *training.Options) { o.Params = map[string]string{"num_leaves": "1"} }, "LightGBM: Check failed: (num_leaves) > (1)")
+	refused(func(o *training.Options) { o.Params = map[string]string{"num_leafs": "31"} }, "LightGBM: Unknown parameter: num_leafs")
+	refused(func(o *training.Options) { o.Params = map[string]string{"learning_rate": "fast"} }, "LightGBM: ", "fast")
 	existing := t.TempDir()
 	refused(func(o *training.Options) { o.Dir = existing }, existing, "exists already")
 
@@ -257,31 +286,55 @@ func TestATrainingThatCantBeSaysWhatToDo(t *testing.T) {
 	}
 	imports(t, h, labels...)
 	refused(func(*training.Options) {}, "frauds among", "both classes")
+	refused(func(o *training.Options) { o.LabelsUntil = t0 + 30*vaglio.Day; o.Maturity = 30 * vaglio.Day }, "both classes")
+	refused(func(o *training.Options) { o.LabelsUntil = t0 + vaglio.Hour; o.Maturity = 1 }, "training period", "250 labels became known only after the cut")
 }
 
-func TestACancelledTrainingLeavesNoBundle(t *testing.T) {
-	o := options(t, newHistory(t, planted(true)...))
-	for _, step := range []string{"replay", "train"} {
+func TestACancelledTrainingSaysWhatItLeaves(t *testing.T) {
+	o := options(t, plantedHistory(t))
+	o.Rounds = 5000
+	cancelledIn := func(step string, round int) (*models.Bundle, error) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		o.Rounds = 5000
 		o.Progress = func(p training.Progress) {
-			if p.Step == step {
+			if p.Step == step && p.Done >= round {
 				cancel()
 			}
 		}
-		if _, _, err := training.Train(ctx, o); err == nil || !strings.Contains(err.Error(), "cancel") {
+		bundle, _, err := training.Train(ctx, o)
+		if !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled in step %s: %v", step, err)
 		}
-		left, err := os.ReadDir(filepath.Dir(o.Dir))
-		if err != nil || len(left) != 0 {
-			t.Errorf("cancelled in step %s, it left %v, %v", step, left, err)
+		return bundle, err
+	}
+	left := func() int {
+		entries, err := os.ReadDir(filepath.Dir(o.Dir))
+		if err != nil {
+			t.Fatal(err)
 		}
+		return len(entries)
+	}
+	if bundle, err := cancelledIn("replay", 0); bundle != nil || left() != 0 {
+		t.Errorf("cancelled before there was a tree, it left %d files, %v", left(), err)
+	}
+	o.Folds, o.Gap = 2, vaglio.Day
+	if bundle, err := cancelledIn("fold 1", 1); bundle != nil || left() != 0 || !strings.Contains(err.Error(), "fold 1 of 2") {
+		t.Errorf("cancelled in a fold, it left %d files, %v", left(), err)
+	}
+	o.Folds, o.Gap = 0, 0
+	bundle, err := cancelledIn("train", 12)
+	if bundle == nil || !bundle.Manifest().Interrupted || !strings.Contains(err.Error(), "interrupted after") || left() != 1 {
+		t.Errorf("cancelled in round 12, it left %d files, %v", left(), err)
+	}
+	o.Dir = filepath.Join(t.TempDir(), "whole")
+	o.Rounds, o.Progress = 20, nil
+	if whole, _, err := training.Train(t.Context(), o); err != nil || whole.Manifest().Interrupted {
+		t.Errorf("a whole training: %v", err)
 	}
 }
 
 func TestAnEvaluationSaysItsPeriod(t *testing.T) {
-	_, e, err := training.Train(t.Context(), options(t, newHistory(t, planted(true)...)))
+	_, e, err := training.Train(t.Context(), options(t, plantedHistory(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -358,7 +411,7 @@ func TestWhatCantBeWrittenOrEvaluatedIsSaidBeforeTraining(t *testing.T) {
 }
 
 func TestAnySeedWorks(t *testing.T) {
-	o := options(t, newHistory(t, planted(true)...))
+	o := options(t, plantedHistory(t))
 	o.Seed = 1<<64 - 1
 	if _, _, err := training.Train(t.Context(), o); err != nil {
 		t.Error(err)

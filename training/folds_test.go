@@ -1,0 +1,139 @@
+package training_test
+
+import (
+	"fmt"
+	"math"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"vaglio"
+	"vaglio/models"
+	"vaglio/training"
+	"vaglio/training/lightgbm"
+)
+
+func trained(t *testing.T, o training.Options) (models.Manifest, training.Evaluation) {
+	t.Helper()
+	bundle, e, err := training.Train(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bundle.Manifest(), e
+}
+
+func TestEachFoldIsValidatedAfterItsGapAndTheModelKnowsAllRows(t *testing.T) {
+	o := options(t, plantedHistory(t))
+	o.Folds, o.Gap = 3, 10*vaglio.Day
+	m, e := trained(t, o)
+	if len(m.Folds) != 3 || m.Training.Rows != 90*24+1 {
+		t.Fatalf("%d folds, trained on %d rows", len(m.Folds), m.Training.Rows)
+	}
+	validated := 0
+	var mean float64
+	for i, f := range m.Folds {
+		if gap := f.Validation.From - f.Training.Until; gap < o.Gap-1 || gap > o.Gap+vaglio.Hour {
+			t.Errorf("fold %d: the gap is %v days", i+1, float64(gap)/float64(vaglio.Day))
+		}
+		if i > 0 && (f.Validation.From <= m.Folds[i-1].Validation.From || f.Training.Rows <= m.Folds[i-1].Training.Rows) {
+			t.Errorf("fold %d does not come after the one before", i+1)
+		}
+		validated += f.Validation.Rows
+		mean += f.Metrics["average_precision"] / 3
+	}
+	if m.Calibration.Rows != validated {
+		t.Errorf("calibrated on %d rows, the folds validate %d", m.Calibration.Rows, validated)
+	}
+	if math.Abs(m.Metrics["average_precision_folds_mean"]-mean) > 1e-12 || m.Metrics["average_precision_folds_sd"] <= 0 {
+		t.Errorf("metrics %v", m.Metrics)
+	}
+	if e.ROCAUC < 0.95 {
+		t.Errorf("AUC %v of a signal that is nearly the label", e.ROCAUC)
+	}
+	o.Folds = 40
+	o.Dir += "2"
+	if _, _, err := training.Train(t.Context(), o); err == nil || !strings.Contains(err.Error(), "fold 1 of 40") || !strings.Contains(err.Error(), "fewer folds") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestGuardedCustomersAreTestedOnlyIfTheyAreNew(t *testing.T) {
+	events := planted(true)
+	for i := range events { // every tenth customer is one of ten regular ones
+		var n int
+		if _, err := fmt.Sscanf(events[i].Entities.Get("customer"), "c%d", &n); err == nil && n%10 == 0 {
+			events[i].Entities = events[i].Entities.With("customer", fmt.Sprint("regular", n/10%10))
+		}
+	}
+	o := options(t, newHistory(t, events...))
+	plain, _ := trained(t, o)
+	o.CustomerGuard, o.Dir = true, o.Dir+"2"
+	guarded, e := trained(t, o)
+	if plain.Test.Rows != 60*24 || guarded.Test.Rows != 54*24 || e.Rows != guarded.Test.Rows {
+		t.Errorf("tested on %d, with the guard on %d", plain.Test.Rows, guarded.Test.Rows)
+	}
+	if plain.Calibration.Rows != 433 || guarded.Calibration.Rows >= 400 || guarded.Training.Rows != plain.Training.Rows {
+		t.Errorf("validated on %d, with the guard on %d", plain.Calibration.Rows, guarded.Calibration.Rows)
+	}
+}
+
+func TestClassWeightsMoveRawScoresAndCalibrationMovesProbabilitiesBack(t *testing.T) {
+	o := options(t, plantedHistory(t))
+	o.Params = map[string]string{"scale_pos_weight": "10"}
+	m, e := trained(t, o)
+	var mean float64
+	for _, p := range e.Predictions {
+		mean += p.Probability / float64(e.Rows)
+	}
+	if share := float64(e.Frauds) / float64(e.Rows); math.Abs(mean-share) > 0.03 {
+		t.Errorf("the mean probability is %.3f, the share of fraud %.3f", mean, share)
+	}
+	if e.ROCAUC < 0.95 || m.Parameters["scale_pos_weight"] != "10" || m.Metrics["best_iteration"] < 2 {
+		t.Errorf("AUC %v, %v rounds, %v", e.ROCAUC, m.Metrics["best_iteration"], m.Parameters)
+	}
+}
+
+func TestLabelsOfLittleWeightTeachLittle(t *testing.T) {
+	events := planted(true)
+	for i := range events {
+		if events[i].Kind == vaglio.KindFraudConfirmed {
+			events[i].Attributes = vaglio.FieldsOf("weight", "0")
+		}
+	}
+	o := options(t, newHistory(t, events...))
+	if _, _, err := training.Train(t.Context(), o); err == nil || !strings.Contains(err.Error(), "0 frauds among") {
+		t.Errorf("labels of no weight: %v", err)
+	}
+}
+
+func TestMachinesTrainTogetherAndTheFirstWritesTheBundle(t *testing.T) {
+	h := plantedHistory(t)
+	alone, expected := trained(t, options(t, h))
+	var machines []string
+	for range 2 {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		machines = append(machines, l.Addr().String())
+		l.Close()
+	}
+	var both sync.WaitGroup
+	bundles, evaluations, errs := make([]*models.Bundle, 2), make([]training.Evaluation, 2), make([]error, 2)
+	for self := range machines {
+		o := options(t, h)
+		o.Network = &lightgbm.Network{Machines: machines, Self: self}
+		both.Go(func() { bundles[self], evaluations[self], errs[self] = training.Train(t.Context(), o) })
+	}
+	both.Wait()
+	if errs[0] != nil || errs[1] != nil {
+		t.Fatal(errs)
+	}
+	if bundles[0] == nil || bundles[1] != nil {
+		t.Fatalf("bundles %v", bundles)
+	}
+	if m := bundles[0].Manifest(); m.Training.Rows != alone.Training.Rows || math.Abs(evaluations[0].ROCAUC-expected.ROCAUC) > 0.02 {
+		t.Errorf("AUC %v together, %v alone; %+v", evaluations[0].ROCAUC, expected.ROCAUC, m.Training)
+	}
+}

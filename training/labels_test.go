@@ -1,0 +1,170 @@
+package training_test
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"vaglio"
+	"vaglio/training"
+)
+
+// after is an event about request 1 or its payment, some days after the request.
+func after(days int, kind string, entities []string, attributes ...string) vaglio.Event {
+	e := event(fmt.Sprint(kind, "@", days), kind, t0+vaglio.Instant(days)*vaglio.Day, entities...)
+	e.Attributes = vaglio.FieldsOf(attributes...)
+	return e
+}
+
+var (
+	ofRequest = []string{"request", "r1", "payment", "p1"}
+	ofPayment = []string{"payment", "p1"}
+)
+
+// outcomeCase is what must be known 50 days after a request of what happened to it.
+type outcomeCase struct {
+	line   int
+	reason string
+	events []vaglio.Event
+	want   training.Label
+}
+
+// checkOutcomes gives each case a request and a payment of its own, in one history.
+func checkOutcomes(t *testing.T, cases []outcomeCase) {
+	t.Helper()
+	var all []vaglio.Event
+	for i, c := range cases {
+		own := strings.NewReplacer("r1", fmt.Sprint("r", i*10+1), "r2", fmt.Sprint("r", i*10+2), "p1", fmt.Sprint("p", i*10+1), "p2", fmt.Sprint("p", i*10+2))
+		request := refund(i*10+1, t0, "reason", c.reason)
+		request.Entities = request.Entities.With("payment", own.Replace("p1"))
+		all = append(all, request)
+		for _, e := range c.events {
+			e.ID = fmt.Sprint(e.ID, "#", i)
+			e.Entities = slices.Clone(e.Entities)
+			for j := range e.Entities {
+				e.Entities[j].Value = own.Replace(e.Entities[j].Value)
+			}
+			all = append(all, e)
+		}
+	}
+	labels, err := training.ReadLabels(t.Context(), newHistory(t, all...), t0, t0+50*vaglio.Day)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range cases {
+		if got := labels.Of(&training.Row{ID: fmt.Sprint("r", i*10+1), At: t0, Traits: &training.Traits{Reason: c.reason}}); got != c.want {
+			t.Errorf("line %d: got %+v, want %+v", c.line, got, c.want)
+		}
+	}
+}
+
+// The cases are the rows of the table of what an outcome means.
+func TestOutcomesMeanWhatTheTableSays(t *testing.T) {
+	var cases []outcomeCase
+	reason := "unauthorised"
+	is := func(want training.Label, events ...vaglio.Event) {
+		_, _, line, _ := runtime.Caller(1)
+		cases = append(cases, outcomeCase{line, reason, events, want})
+	}
+	fraud := func(weight float64, fraudType string) training.Label {
+		return training.Label{Verdict: training.Fraud, Weight: weight, FraudType: fraudType}
+	}
+	clean := func(weight float64) training.Label {
+		return training.Label{Verdict: training.Clean, Weight: weight}
+	}
+	unlabelled := training.Label{Verdict: training.Unlabelled}
+	confirmed := func(days int, attributes ...string) vaglio.Event {
+		return after(days, vaglio.KindFraudConfirmed, ofRequest, attributes...)
+	}
+	cleared := func(days int, attributes ...string) vaglio.Event {
+		return after(days, vaglio.KindFraudCleared, ofRequest, attributes...)
+	}
+	paid, denied := after(1, vaglio.KindRefundPaid, ofRequest), after(1, vaglio.KindRefundDenied, ofRequest)
+
+	is(training.Label{}) // nothing was said: clean, once the request is mature
+	is(training.Label{}, paid)
+
+	is(fraud(1, ""), confirmed(2))
+	is(fraud(1, "ring"), confirmed(2, "source", vaglio.SourceInvestigation, "fraud_type", "ring"))
+	is(fraud(1, "mule"), confirmed(2, "source", vaglio.SourceRecall, "fraud_type", "mule"))
+	is(fraud(1, ""), confirmed(2, "source", "something of yours"))
+	is(fraud(1, "third_party"), confirmed(2, "source", vaglio.SourceVictimReport))
+	is(fraud(0.5, ""), confirmed(2, "source", vaglio.SourceReview))
+	is(fraud(0.5, ""), confirmed(2, "source", "reviewer")) // the simulator's word
+	is(clean(0.8), cleared(2, "source", vaglio.SourceReview))
+	is(clean(1), cleared(2, "source", vaglio.SourceAudit))
+	is(clean(1), confirmed(2), cleared(3, "source", vaglio.SourceInvestigation)) // taken back
+	is(fraud(1, ""), cleared(2), confirmed(3))
+
+	is(fraud(0.25, ""), confirmed(2, "weight", "0.25"))
+	is(fraud(0.5, ""), confirmed(2, "source", vaglio.SourceReview, "weight", "heavy"))
+	is(fraud(1, ""), confirmed(2, "weight", "1.5"))
+
+	is(fraud(1, "first_party"), paid, after(2, vaglio.KindChargeback, ofRequest))
+	is(fraud(1, "first_party"), paid, after(2, vaglio.KindChargeback, ofPayment))
+	is(fraud(1, "first_party"), paid, after(2, vaglio.KindPaymentReturned, ofPayment))
+	is(training.Label{}, after(0, vaglio.KindChargeback, ofPayment), paid) // before the refund it says nothing of it
+	is(training.Label{}, after(2, vaglio.KindChargeback, ofPayment))       // neither paid nor denied
+	is(training.Label{}, paid, after(2, vaglio.KindChargeback, []string{"payment", "p2"}))
+	is(training.Label{}, paid, after(2, vaglio.KindChargeback, []string{"payment", "p1", "request", "r2"}))
+	is(fraud(1, "mule"), after(2, vaglio.KindRecallRequested, ofRequest, "fraud_type", "mule"))
+	is(training.Label{}, after(2, vaglio.KindRecallRequested, ofRequest))
+
+	is(unlabelled, denied, after(2, vaglio.KindChargeback, ofRequest))
+	is(unlabelled, denied, after(2, vaglio.KindPaymentReturned, ofPayment))
+	is(clean(1), denied, after(2, vaglio.KindChargeback, ofPayment), after(3, vaglio.KindDisputeLost, ofPayment))
+	is(fraud(1, "first_party"), denied, after(2, vaglio.KindChargeback, ofRequest), after(3, vaglio.KindDisputeWon, ofRequest))
+	is(fraud(1, ""), confirmed(0), denied, after(2, vaglio.KindChargeback, ofRequest)) // what is known stays
+	is(clean(1), confirmed(0), denied, after(2, vaglio.KindChargeback, ofRequest), after(3, vaglio.KindDisputeLost, ofRequest))
+	is(training.Label{}, paid, after(3, vaglio.KindDisputeLost, ofPayment))
+
+	late := confirmed(2)
+	late.ObservedAt = t0 + 51*vaglio.Day
+	is(training.Label{}, late)
+	late.ObservedAt = t0 + 50*vaglio.Day
+	is(fraud(1, ""), late)
+	is(fraud(1, ""), confirmed(2), func() vaglio.Event { e := cleared(3); e.ObservedAt = t0 + 51*vaglio.Day; return e }())
+
+	reason = "not_received" // a dispute that the merchant won is fraud only if the payment was disowned
+	is(unlabelled, denied, after(2, vaglio.KindChargeback, ofRequest), after(3, vaglio.KindDisputeWon, ofRequest))
+	is(fraud(1, "first_party"), paid, after(2, vaglio.KindChargeback, ofRequest), after(3, vaglio.KindDisputeWon, ofRequest))
+	checkOutcomes(t, cases)
+}
+
+func TestWhatIsKnownLateOrWeighsNothingKnownIsCounted(t *testing.T) {
+	h := newHistory(t, label(1, vaglio.KindFraudConfirmed, t0+vaglio.Day), label(2, vaglio.KindFraudConfirmed, t0+60*vaglio.Day),
+		after(3, vaglio.KindFraudCleared, ofRequest, "weight", "-1"))
+	labels, err := training.ReadLabels(t.Context(), h, t0, t0+50*vaglio.Day)
+	if err != nil || labels.Late != 1 || labels.BadWeights != 1 {
+		t.Errorf("late %d, bad weights %d, %v", labels.Late, labels.BadWeights, err)
+	}
+}
+
+func TestRailsOnWhichPaymentsComeBackMatureLater(t *testing.T) {
+	var events []vaglio.Event
+	rails := []string{"card", "direct_debit", "sct_inst", ""}
+	for i := range 100 {
+		events = append(events, refund(i, t0+vaglio.Instant(i)*vaglio.Day, "rail", rails[i%4]))
+	}
+	events = append(events, label(0, vaglio.KindFraudConfirmed, t0+vaglio.Day))
+	o := training.DatasetOptions{History: newHistory(t, events...), Period: everything, LabelsUntil: t0 + 100*vaglio.Day, Maturity: 30 * vaglio.Day,
+		Progress: func(training.Progress) {}, Catalogue: parse(t, smallYAML)}
+	settled := func(want int) {
+		t.Helper()
+		size, err := training.WriteDataset(t.Context(), o, training.CSV, discard{})
+		if got := size.Frauds + size.Clean; err != nil || got != want || size.Rows() != 100 {
+			t.Errorf("%d of %d are settled, want %d; %v", got, size.Rows(), want, err)
+		}
+	}
+	settled(3 + 3 + 18 + 17) // r0, r4, r8; r1, r5, r9; r2 to r70; r3 to r67
+	o.RailMaturity = map[string]vaglio.Instant{"sct_inst": 80 * vaglio.Day}
+	settled(18 + 18 + 5 + 17)
+	o.Maturity = 95 * vaglio.Day
+	settled(2 + 2 + 1 + 1)
+}
+
+type discard struct{}
+
+func (discard) Write(b []byte) (int, error) { return len(b), nil }

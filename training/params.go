@@ -1,0 +1,101 @@
+package training
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+
+	"vaglio/document"
+	"vaglio/features"
+	"vaglio/training/lightgbm"
+)
+
+// DefaultParams are LightGBM's parameters unless Options name others.
+var DefaultParams = map[string]string{
+	"learning_rate": "0.05", "num_leaves": "31", "max_depth": "8", "min_data_in_leaf": "20", "max_bin": "512",
+	"feature_fraction": "0.8", "bagging_fraction": "0.9", "bagging_freq": "1", "lambda_l2": "5",
+}
+
+// setElsewhere are parameters with a place of their own.
+var setElsewhere = map[string]string{"seed": "--seed", "num_iterations": "--rounds", "metric": "", "objective": "", "machines": "--machines",
+	"local_listen_port": "--machine-rank"}
+
+// ParseParams reads LightGBM's parameters from YAML: their names, or aliases, and values as LightGBM writes them; lists are
+// texts such as "1,0,-1". All wrong places are told, by line. The names are those of the library; values are LightGBM's own
+// to judge, in [Train].
+func ParseParams(ctx context.Context, source []byte) (map[string]string, error) {
+	const most = 64 << 10
+	root, err := document.Parse(source, most)
+	if err != nil {
+		return nil, err
+	}
+	main, err := lightgbm.Parameters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	params := map[string]string{}
+	root.Each(func(key string, member document.Value) {
+		name := main[key]
+		place, elsewhere := setElsewhere[name]
+		_, twice := params[name]
+		switch {
+		case name == "":
+			member.Failf("LightGBM has no such parameter")
+		case place != "":
+			member.Failf("is set by %s", place)
+		case elsewhere || lightgbm.Owned(name):
+			member.Failf("is not for an analyst to set: vaglio sets it, or reads no models that were made with it")
+		case twice:
+			member.Failf("is another name of %s, which is given twice", name)
+		default:
+			value := member.Source()
+			if strings.ContainsAny(value, " \t\r\n\"#=") {
+				member.Failf("want a value without spaces, quotes, # and =")
+			}
+			params[name] = value
+		}
+	})
+	return params, root.Err()
+}
+
+// params are those of every training of o.
+func (o *Options) params() map[string]string {
+	params := maps.Clone(DefaultParams)
+	maps.Copy(params, o.Params)
+	params["seed"] = strconv.FormatUint(o.Seed, 10)
+	if balances(params) {
+		params["metric"] = balancedMetrics
+	}
+	return params
+}
+
+// balancedMetrics put average precision first: class weights move all probabilities, so the log loss of raw ones rises while
+// their order improves, and would stop the training in its first rounds.
+const balancedMetrics = "average_precision,binary_logloss,auc"
+
+// balances tells whether parameters weigh one class more than the other.
+func balances(params map[string]string) bool {
+	weight, err := strconv.ParseFloat(params["scale_pos_weight"], 64)
+	return err == nil && weight != 1 || params["is_unbalance"] == "true" || params["is_unbalance"] == "1"
+}
+
+// earlyStopping is after how many rounds without a better one training ends; 0 where LightGBM can't go back.
+func earlyStopping(params map[string]string) int {
+	if params["boosting"] == "dart" {
+		return 0
+	}
+	return 50
+}
+
+// checkParams lets LightGBM refuse parameters before the replay that they would be used on.
+func (o *Options) checkParams(ctx context.Context, c *features.Catalogue) error {
+	d := lightgbm.Dataset{Names: c.Names(), Rows: 4, Label: []float64{0, 1, 0, 1}}
+	d.X = make([]float64, d.Rows*len(d.Names))
+	_, err := lightgbm.Train(ctx, lightgbm.Job{Params: o.params(), Rounds: 1, Train: d}, nil)
+	if err != nil {
+		return fmt.Errorf("parameters: %w", err)
+	}
+	return nil
+}
