@@ -3,6 +3,7 @@ package ledger_test
 import (
 	"encoding/base64"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -107,6 +108,98 @@ func bootstrapKey(t *testing.T, open opener) {
 	must(t, l.RevokeKey(t.Context(), k.ID))
 	must(t, l.EnsureBootstrapKey(t.Context(), secret))
 	if _, err := l.Authenticate(t.Context(), secret); !errors.Is(err, ledger.ErrUnauthenticated) {
+		t.Error(err)
+	}
+}
+
+func rotatedKeys(t *testing.T, open opener) {
+	now := at
+	l := open(ledger.Options{Now: func() time.Time { return now.Time() }})
+	works := func(secret string, want bool) {
+		t.Helper()
+		if _, err := l.Authenticate(t.Context(), secret); (err == nil) != want || err != nil && !errors.Is(err, ledger.ErrUnauthenticated) {
+			t.Errorf("works: %v", err)
+		}
+	}
+	old, oldSecret, err := l.CreateKey(t.Context(), "pipeline", []string{"score", "events"}, at+30*vaglio.Day)
+	must(t, err)
+	must(t, l.SetKeyRate(t.Context(), old.ID, 12.5))
+	now += 10 * vaglio.Day
+	k, secret, err := l.RotateKey(t.Context(), old.ID, 24*time.Hour)
+	must(t, err)
+	stored, err := l.Authenticate(t.Context(), secret)
+	must(t, err)
+	if k.ID == old.ID || secret == oldSecret || stored.ID != k.ID || stored.Replaces != old.ID || stored.RateLimit != 12.5 || stored.Name != "pipeline" ||
+		!slices.Equal(stored.Scopes, old.Scopes) || stored.CreatedAt != now || stored.ExpiresAt != now+30*vaglio.Day {
+		t.Errorf("%+v", stored)
+	}
+	now += vaglio.Day - 1
+	works(oldSecret, true)
+	now++
+	works(oldSecret, false)
+	works(secret, true)
+
+	_, _, err = l.RotateKey(t.Context(), old.ID, time.Hour) // has ended
+	var bad vaglio.Invalid
+	if !errors.As(err, &bad) || bad[0].Pointer != "/id" {
+		t.Error(err)
+	}
+	if _, _, err := l.RotateKey(t.Context(), k.ID, -time.Hour); !errors.As(err, &bad) || bad[0].Pointer != "/overlap" {
+		t.Error(err)
+	}
+	if _, _, err := l.RotateKey(t.Context(), "key_none", 0); !errors.Is(err, ledger.ErrNotFound) {
+		t.Error(err)
+	}
+	last, lastSecret, err := l.RotateKey(t.Context(), k.ID, 1000*time.Hour*24) // no longer than it would have lived anyway
+	must(t, err)
+	now += 31 * vaglio.Day
+	works(secret, false)
+	works(lastSecret, false)
+	if last.Replaces != k.ID {
+		t.Errorf("%+v", last)
+	}
+	eternal, eternalSecret, err := l.CreateKey(t.Context(), "eternal", []string{"admin"}, 0)
+	must(t, err)
+	heir, _, err := l.RotateKey(t.Context(), eternal.ID, 0)
+	must(t, err)
+	works(eternalSecret, false)
+	if heir.ExpiresAt != 0 {
+		t.Errorf("%+v", heir)
+	}
+}
+
+func usedAndLimitedKeys(t *testing.T, open opener) {
+	l := open(ledger.Options{})
+	k, secret, err := l.CreateKey(t.Context(), "a", []string{"score"}, 0)
+	must(t, err)
+	now := func() ledger.Key {
+		t.Helper()
+		k, err := l.Authenticate(t.Context(), secret)
+		must(t, err)
+		return k
+	}
+	if k := now(); k.LastUsedAt != 0 || k.RateLimit != 0 {
+		t.Errorf("%+v", k)
+	}
+	for _, used := range []vaglio.Instant{at, at - 1, at + 1, at} {
+		must(t, l.NoteKeyUses(t.Context(), map[string]vaglio.Instant{k.ID: used, "key_none": used}))
+	}
+	if k := now(); k.LastUsedAt != at+1 {
+		t.Errorf("%+v", k)
+	}
+	for _, rate := range []float64{0.5, -3, 0} {
+		must(t, l.SetKeyRate(t.Context(), k.ID, rate))
+		if k := now(); k.RateLimit != max(rate, -1) {
+			t.Errorf("%+v", k)
+		}
+	}
+	var bad vaglio.Invalid
+	for _, rate := range []float64{math.NaN(), math.Inf(1), 2e6, 1e-9} {
+		if err := l.SetKeyRate(t.Context(), k.ID, rate); !errors.As(err, &bad) || bad[0].Pointer != "/rate_limit" {
+			t.Errorf("%v: %v", rate, err)
+		}
+	}
+	if err := l.SetKeyRate(t.Context(), "key_none", 1); !errors.Is(err, ledger.ErrNotFound) {
 		t.Error(err)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -29,6 +30,9 @@ type serving struct {
 	policy string
 	budget time.Duration
 	cache  int64
+	rate   float64
+	cert   string
+	key    string
 }
 
 func (s *serving) flags(cmd *cobra.Command) {
@@ -60,11 +64,19 @@ func newServe() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "vaglio %s serves on http://%s\n", vaglio.Version, running.listener.Addr())
+			scheme := "http"
+			if s.cert != "" {
+				scheme = "https"
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "vaglio %s serves on %s://%s\n", vaglio.Version, scheme, running.listener.Addr())
 			return running.wait()
 		},
 	}
 	s.flags(cmd)
+	f := cmd.Flags()
+	f.Float64Var(&s.rate, "rate-limit", 0, "calls a second of each API key that has no limit of its own, on this replica; 0: any number")
+	f.StringVar(&s.cert, "tls-cert", "", "certificate chain (PEM), read again when it changes; without one HTTP is plain: for loopback or behind a proxy")
+	f.StringVar(&s.key, "tls-key", "", "key of the certificate (PEM)")
 	return cmd
 }
 
@@ -115,9 +127,9 @@ func (s *serving) serveOn(ctx context.Context, in *installation, store *history.
 	if err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("tcp", s.listen)
+	listener, err := s.open(in)
 	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
+		return nil, err
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -138,7 +150,7 @@ func (s *serving) serveOn(ctx context.Context, in *installation, store *history.
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "vaglio_memory_misses_total", Help: "Timelines that had to be read."}, func() float64 {
 			return float64(engine.MemoryStats().Misses)
 		}))
-	server := api.New(api.Options{Engine: engine, Ledger: l, Logger: in.log, Registry: registry, OpenAccess: open})
+	server := api.New(api.Options{Engine: engine, Ledger: l, Logger: in.log, Registry: registry, OpenAccess: open, RateLimit: s.rate})
 	v := &service{listener: listener}
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	serving, stop := context.WithCancel(ctx)
@@ -175,6 +187,28 @@ func (s *serving) serveOn(ctx context.Context, in *installation, store *history.
 		})
 	}
 	return v, nil
+}
+
+// open listens, with TLS if there is a certificate.
+func (s *serving) open(in *installation) (net.Listener, error) {
+	if (s.cert == "") != (s.key == "") {
+		return nil, usagef("--tls-cert and --tls-key belong together")
+	}
+	var secure *tls.Config
+	if s.cert != "" {
+		var err error
+		if secure, err = api.TLSConfig(s.cert, s.key, in.log); err != nil {
+			return nil, err
+		}
+	}
+	listener, err := net.Listen("tcp", s.listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	if secure != nil {
+		listener = tls.NewListener(listener, secure)
+	}
+	return listener, nil
 }
 
 func (s *serving) newEngine(in *installation, store *history.Store, l *ledger.Ledger) (*scoring.Engine, error) {
