@@ -28,7 +28,7 @@ func benchLedger(b *testing.B) *ledger.Ledger {
 
 func benchRecord(b *testing.B, l *ledger.Ledger, n int64) {
 	r := request("rr_"+hashed(n), "c_"+hashed(n%100_000), "p_"+hashed(n))
-	_, _, err := l.Record(b.Context(), claim(r), payment(r), func(int64) (ledger.Entry, error) {
+	_, _, err := l.Record(b.Context(), claim(r), subject(r), func(ledger.Standing) (ledger.Entry, error) {
 		e := approval(r, at, 10*vaglio.Minute)
 		e.Response, e.Inputs = benchResponse, benchInputs
 		return e, nil

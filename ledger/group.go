@@ -2,8 +2,6 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 	"sync/atomic"
 )
@@ -16,8 +14,8 @@ const (
 // member is one call of Record on its way through a group.
 type member struct {
 	claim   Claim
-	payment Payment
-	decide  func(int64) (Entry, error)
+	subject Subject
+	decide  func(Standing) (Entry, error)
 
 	taken atomic.Bool   // by the group, or by the caller that leaves: whoever is first
 	done  chan struct{} // closed when the rest is final
@@ -61,161 +59,179 @@ func (l *Ledger) commitGroups() {
 	}
 }
 
-// commitGroup answers first and those that wait behind it, with one commit.
+// commitGroup answers first and those that wait behind it, with one commit. When the database refuses the whole because of
+// one of them, each gets a transaction of its own.
 func (l *Ledger) commitGroup(first *member) {
-	g := &group{Ledger: l, ctx: context.Background()} // a caller that leaves must not end the transaction of the others
+	ctx := context.Background() // a caller that leaves must not end the transaction of the others
+	t, err := l.begin(ctx)
+	members := l.gather(first, err == nil)
 	defer func() {
-		for _, m := range g.members {
+		for _, m := range members {
 			close(m.done)
 		}
 	}()
-	var err error
-	if g.tx, err = l.write.BeginTx(g.ctx, nil); err != nil {
-		g.take(first)
-		g.fail(fmt.Errorf("begin: %w", err))
+	if err == nil {
+		err = t.record(members)
+	}
+	if !refused(err) {
+		fail(members, err)
 		return
 	}
-	g.sql = l.sql.in(g.ctx, g.tx)
-	for m := first; m != nil; m = g.next() {
-		if !g.take(m) {
+	for _, m := range members {
+		if m.panicked != nil {
 			continue
 		}
-		if err := g.add(m); err != nil {
-			g.fail(errors.Join(err, g.tx.Rollback()))
-			return
+		for n := 1; ; n++ {
+			alone := []*member{m}
+			if t, err = l.begin(ctx); err == nil {
+				err = t.record(alone)
+			}
+			if n == maxAttempts || !overtaken(err) {
+				fail(alone, err)
+				break
+			}
 		}
 	}
-	if err := g.seal(); err != nil {
-		g.fail(errors.Join(err, g.tx.Rollback()))
-		return
-	}
-	if err := g.tx.Commit(); err != nil {
-		g.fail(fmt.Errorf("commit: %w", err))
-		return
-	}
-	l.ring(&g.staged)
 }
 
-// group is the transaction that some members share.
-type group struct {
-	*Ledger
-	ctx     context.Context
-	tx      *sql.Tx
-	sql     statements // those of the ledger, inside tx
-	members []*member
-	waiting int64 // rows of the outbox when the group began
-	counted bool
-	stored  int64
-	staged  // written by seal
+// gather takes first and, if more may come, those that wait already. Members whose callers have left are none.
+func (l *Ledger) gather(first *member, more bool) (members []*member) {
+	take := func(m *member) {
+		if m.taken.CompareAndSwap(false, true) {
+			members = append(members, m)
+		}
+	}
+	take(first)
+	for more && len(members) < maxGroup {
+		select {
+		case m, open := <-l.queue:
+			if more = open; open {
+				take(m)
+			}
+		default:
+			more = false
+		}
+	}
+	return members
 }
 
-// next is a member that waits already, or nil.
-func (g *group) next() *member {
-	if len(g.members) == maxGroup {
-		return nil
-	}
-	select {
-	case m := <-g.queue: // nil once closed
-		return m
-	default:
-		return nil
-	}
-}
-
-// take is false for a member whose caller has left.
-func (g *group) take(m *member) bool {
-	if !m.taken.CompareAndSwap(false, true) {
-		return false
-	}
-	g.members = append(g.members, m)
-	return true
-}
-
-// fail gives every member the error: nothing of the group was stored.
-func (g *group) fail(err error) {
-	for _, m := range g.members {
-		if m.panicked == nil {
+// fail gives every member the error, if there is one: nothing of theirs was stored.
+func fail(members []*member, err error) {
+	for _, m := range members {
+		if m.panicked == nil && err != nil {
 			m.result = result{err: fmt.Errorf("record request %s: %w", m.claim.RequestID, err)}
 		}
 	}
 }
 
-// add does one member's part. Its own failure stays its own; an error says that the transaction can't go on.
-func (g *group) add(m *member) error {
-	response, found, err := answerOf(g.ctx, g.sql.decisionOf, m.claim)
-	if err != nil || found {
-		m.result = result{response: response, repeated: found, err: err}
-		return nil
+// stored is a decision as the next call for its request needs it.
+type stored struct{ digest, request, response []byte }
+
+// answer is what a claim gets that finds its request decided.
+func (s *stored) answer(c Claim) ([]byte, error) {
+	if string(s.digest) != string(c.Digest[:]) {
+		return nil, &ConflictError{c.RequestID, differences(s.request, c.Body)}
 	}
-	if !g.counted {
-		if err := g.sql.backlog.QueryRowContext(g.ctx).Scan(&g.waiting); err != nil {
-			return fmt.Errorf("count the outbox: %w", err)
-		}
-		g.counted = true
+	return s.response, nil
+}
+
+// decided is a member with its entry.
+type decided struct {
+	*member
+	entry Entry
+}
+
+// record decides for each member in turn, each seeing what those before it have reserved, and commits all of it at once:
+// the number of statements does not grow with that of the members. The members' results hold unless there is an error.
+func (t *transaction) record(members []*member) error {
+	defer t.tx.Rollback() // after Commit it does nothing
+	var locks, ids []string
+	var subjects []Subject
+	for _, m := range members {
+		m.result = result{panicked: m.panicked}
+		ids = append(ids, m.claim.RequestID)
+		subjects = append(subjects, m.subject)
+		locks = append(append(locks, requestLock(m.claim.RequestID)), m.subject.locks()...)
 	}
-	if g.waiting+g.stored >= g.maxOutbox {
-		m.err = ErrOutboxFull
-		return nil
+	if err := t.lock(locks); err != nil {
+		return err
 	}
-	reserved, err := reservedOf(g.ctx, g.sql.reservationsOf, m.payment, g.now())
+	known, err := t.answers(ids)
 	if err != nil {
 		return err
 	}
-	entry, ok := m.decided(reserved)
-	if !ok {
+	fresh := subjects[:0]
+	for _, m := range members {
+		if known[m.claim.RequestID] == nil {
+			fresh = append(fresh, m.subject)
+		}
+	}
+	var standings *standings
+	var room int64
+	if len(fresh) > 0 {
+		var waiting int64
+		if err := t.bind(t.sql.backlog).QueryRowContext(t.ctx).Scan(&waiting); err != nil {
+			return fmt.Errorf("count the outbox: %w", err)
+		}
+		room = t.maxOutbox - waiting
+		if standings, err = t.sql.writer.read(t.ctx, t.bind, t.now, fresh); err != nil {
+			return err
+		}
+	}
+	var all []decided
+	for _, m := range members {
+		if s := known[m.claim.RequestID]; s != nil {
+			m.response, m.err = s.answer(m.claim)
+			m.repeated = m.err == nil
+			continue
+		}
+		if int64(len(all)) >= room {
+			m.err = ErrOutboxFull
+			continue
+		}
+		entry, ok := m.decided(standings.of(m.subject, m.claim.RequestID))
+		if !ok {
+			continue
+		}
+		m.response = entry.Response
+		standings.add(m.subject, m.claim.RequestID, &entry)
+		known[m.claim.RequestID] = &stored{m.claim.Digest[:], m.claim.Body, entry.Response}
+		all = append(all, decided{m, entry})
+	}
+	if len(all) == 0 {
 		return nil
 	}
-	return g.store(m, entry)
+	if err := t.insert(all); err != nil {
+		return err
+	}
+	return t.commit()
+}
+
+const answersArm = `SELECT $arm, digest, request, response FROM decisions WHERE request_id = $key`
+
+// answers finds what is stored for requests.
+func (t *transaction) answers(ids []string) (map[string]*stored, error) {
+	found := map[string]*stored{}
+	var s stored
+	err := t.sql.answers.run(t.ctx, t.bind, nil, ids, []any{&s.digest, &s.request, &s.response}, func(id string) {
+		one := s
+		found[id] = &one
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look up %d requests: %w", len(ids), err)
+	}
+	return found, nil
 }
 
 // decided runs decide. It is false when there is nothing to store.
-func (m *member) decided(reserved int64) (entry Entry, ok bool) {
+func (m *member) decided(s Standing) (entry Entry, ok bool) {
 	defer func() {
 		if m.panicked = recover(); m.panicked != nil {
 			ok = false
 		}
 	}()
-	entry, m.err = m.decide(reserved)
+	if entry, m.err = m.decide(s); m.err == nil {
+		m.err = entry.check(m.claim, m.subject)
+	}
 	return entry, m.err == nil
-}
-
-// store writes an entry in a savepoint, so that what the database refuses is undone for this member alone. When the
-// database has ended the transaction itself (disk full), the savepoint is gone too and the group fails.
-func (g *group) store(m *member, e Entry) error {
-	if _, err := g.sql.savepoint.ExecContext(g.ctx); err != nil {
-		return fmt.Errorf("set a savepoint: %w", err)
-	}
-	before := g.mark()
-	stored, err := g.insert(m.claim, m.payment, e)
-	if stored {
-		err = g.insertFact(e.Event)
-	}
-	if err != nil {
-		g.undo(before)
-		if _, gone := g.sql.rollbackTo.ExecContext(g.ctx); gone != nil {
-			return errors.Join(err, gone)
-		}
-	}
-	if _, err := g.sql.release.ExecContext(g.ctx); err != nil {
-		return fmt.Errorf("release a savepoint: %w", err)
-	}
-	switch {
-	case err != nil:
-		m.err = err
-	case stored:
-		m.response = e.Response
-		g.stored++
-	default:
-		m.response, m.repeated, m.err = answerOf(g.ctx, g.sql.decisionOf, m.claim)
-	}
-	return nil
-}
-
-// in binds the writer's statements to a transaction.
-func (s statements) in(ctx context.Context, tx *sql.Tx) statements {
-	for _, stmt := range []**sql.Stmt{&s.decisionOf, &s.reservationsOf, &s.backlog, &s.savepoint, &s.release, &s.rollbackTo,
-		&s.insertDecision, &s.insertReservation} {
-		*stmt = tx.StmtContext(ctx, *stmt)
-	}
-	return s
 }

@@ -1,7 +1,8 @@
 // Package ledger keeps what must never be lost or said twice: decisions, the money that they reserve, the events that
 // history has not got yet, and the API keys. [Ledger.Record] is the heart: one transaction per decision, grouped with
-// its neighbours. Read record.go for decisions and exposure, group.go for the group commit, outbox.go for the way to
-// history, keys.go for API keys, sqlite.go for the engine.
+// its neighbours. Read record.go for decisions, standing.go for what they are told of payments and customers, group.go for
+// the group commit, requests.go for what becomes of a request, execution.go for how, movements.go for the money that events
+// tell of, outbox.go for the way to history, keys.go for API keys, sqlite.go and postgres.go for the engines.
 package ledger
 
 import (
@@ -85,7 +86,7 @@ func Open(ctx context.Context, dsn string, o Options) (*Ledger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open ledger %s: %w", shown, err)
 	}
-	if l.sql, err = prepare(ctx, l.write, l.read); err != nil {
+	if err = l.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("open ledger %s: %w", shown, errors.Join(err, l.closeDatabases()))
 	}
 	go l.commitGroups()
@@ -157,38 +158,56 @@ func (l *Ledger) isClosed() bool {
 
 // statements are the prepared texts of the hot paths.
 type statements struct {
-	decisionOf, reservationsOf, backlog *sql.Stmt // on the writer, inside its transactions
-	savepoint, release, rollbackTo      *sql.Stmt
-	insertDecision, insertReservation   *sql.Stmt
+	answers                                      *lookup // on the writer, inside its transactions, like all up to the next blank line
+	writer                                       reading
+	insertDecisions, insertOpen, insertMovements *bulk
+	backlog, lock, state, revisions              *sql.Stmt
 
-	readDecisionOf, readReservationsOf, readKey *sql.Stmt
+	readDecisionOf, readKey, readState, readRevisions *sql.Stmt
+	reader                                            reading
 
 	stagedStatements
 }
 
 // prepare prepares every statement. Those of a failed call are closed with their database.
-func prepare(ctx context.Context, write, read *sql.DB) (s statements, err error) {
-	for _, p := range []struct {
+func (l *Ledger) prepare(ctx context.Context) (err error) {
+	s := &l.sql
+	type single struct {
 		stmt **sql.Stmt
 		db   *sql.DB
 		text string
-	}{
-		{&s.decisionOf, write, decisionOfSQL},
-		{&s.reservationsOf, write, reservationsOfSQL},
-		{&s.backlog, write, backlogSQL},
-		{&s.savepoint, write, `SAVEPOINT member`},
-		{&s.release, write, `RELEASE SAVEPOINT member`},
-		{&s.rollbackTo, write, `ROLLBACK TO SAVEPOINT member`},
-		{&s.insertDecision, write, insertDecisionSQL},
-		{&s.insertReservation, write, insertReservationSQL},
-		{&s.readDecisionOf, read, decisionOfSQL},
-		{&s.readReservationsOf, read, reservationsOfSQL},
-		{&s.readKey, read, readKeySQL},
-	} {
+	}
+	singles := []single{{&s.backlog, l.write, backlogSQL}, {&s.state, l.write, stateSQL}, {&s.revisions, l.write, revisionsSQL},
+		{&s.readDecisionOf, l.read, decisionOfSQL}, {&s.readKey, l.read, readKeySQL}, {&s.readState, l.read, stateSQL},
+		{&s.readRevisions, l.read, revisionsSQL}}
+	if l.replicated {
+		singles = append(singles, single{&s.lock, l.write, lockSQL})
+	}
+	for _, p := range singles {
 		if *p.stmt, err = p.db.PrepareContext(ctx, p.text); err != nil { //nolint:sqlclosecheck // lives as long as its database
-			return s, fmt.Errorf("prepare %q: %w", p.text, err)
+			return fmt.Errorf("prepare %q: %w", p.text, err)
 		}
 	}
-	s.stagedStatements, err = prepareStaged(ctx, write, read)
-	return s, err
+	for _, p := range []struct {
+		bulk    **bulk
+		head    string
+		columns int
+		tail    string
+	}{{&s.insertDecisions, insertDecisionSQL, 18, ``}, {&s.insertOpen, insertOpenSQL, 10, ``},
+		{&s.insertMovements, insertMovementSQL, 11, ` ON CONFLICT (payment_id, event_id) DO NOTHING`}} {
+		if *p.bulk, err = prepareBulk(ctx, l.write, p.head, p.columns, p.tail); err != nil {
+			return err
+		}
+	}
+	if s.answers, err = prepareLookup(ctx, l.write, answersArm, 0, lookupSizes); err != nil {
+		return err
+	}
+	if s.writer, err = prepareReading(ctx, l.write, lookupSizes); err != nil {
+		return err
+	}
+	if s.reader, err = prepareReading(ctx, l.read, lookupSizes[:1]); err != nil {
+		return err
+	}
+	s.stagedStatements, err = prepareStaged(ctx, l.write, l.read)
+	return err
 }

@@ -36,8 +36,8 @@ func claim(r *vaglio.Request) ledger.Claim {
 	return ledger.Claim{RequestID: r.ID, Digest: r.Digest(), Body: body}
 }
 
-func payment(r *vaglio.Request) ledger.Payment {
-	return ledger.Payment{ID: r.Entities.Get(vaglio.EntityPayment), Currency: r.Currency}
+func subject(r *vaglio.Request) ledger.Subject {
+	return ledger.Subject{Customer: r.Entities.Get(vaglio.EntityCustomer), Payment: r.Entities.Get(vaglio.EntityPayment), Currency: r.Currency, Amount: r.Amount}
 }
 
 func fact(r *vaglio.Request, t vaglio.Instant) vaglio.Fact {
@@ -47,9 +47,23 @@ func fact(r *vaglio.Request, t vaglio.Instant) vaglio.Fact {
 
 // approval reserves the request's whole amount.
 func approval(r *vaglio.Request, t, valid vaglio.Instant) ledger.Entry {
-	return ledger.Entry{DecisionID: "dec_" + r.ID, Response: []byte(`{"decision":"approve","request_id":"` + r.ID + `"}`),
-		Inputs: []byte(`{"vector":[1,2,3]}`), Customer: r.Entities.Get(vaglio.EntityCustomer), Reserve: r.Amount, ValidUntil: t + valid,
+	return ledger.Entry{DecisionID: "dec_" + r.ID, Verdict: vaglio.Approve, Response: []byte(`{"decision":"approve","request_id":"` + r.ID + `"}`),
+		Inputs: []byte(`{"vector":[1,2,3]}`), Customer: r.Entities.Get(vaglio.EntityCustomer), Reserve: r.Amount, BaseAmount: r.Amount, ValidUntil: t + valid,
 		DecidedAt: t, Event: fact(r, t)}
+}
+
+// inReview leaves a request to a reviewer.
+func inReview(r *vaglio.Request, t vaglio.Instant) ledger.Entry {
+	e := approval(r, t, 0)
+	e.Verdict, e.Response = vaglio.Review, []byte(`{"decision":"review","request_id":"`+r.ID+`"}`)
+	e.Reserve, e.BaseAmount, e.ValidUntil, e.ReviewDueAt, e.CaseID = 0, 0, 0, t+30*vaglio.Minute, "case_"+r.ID
+	return e
+}
+
+func denial(r *vaglio.Request, t vaglio.Instant) ledger.Entry {
+	e := inReview(r, t)
+	e.Verdict, e.Response, e.ReviewDueAt, e.CaseID = vaglio.Deny, []byte(`{"decision":"deny","request_id":"`+r.ID+`"}`), 0, ""
+	return e
 }
 
 func must(t testing.TB, err error) {

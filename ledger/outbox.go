@@ -60,24 +60,24 @@ type outgoing struct {
 	entities []vaglio.Entity // whose timelines it enters
 }
 
-// insertFact puts a fact behind those of the outbox, when the group is sealed.
-func (g *group) insertFact(f vaglio.Fact) error {
+// insertFact puts a fact behind those of the outbox, when the transaction ends.
+func (s *staged) insertFact(f vaglio.Fact) error {
 	body, err := encodeFact(f)
 	if err != nil {
 		return fmt.Errorf("encode event %s: %w", f.ID, err)
 	}
-	g.outgoing = append(g.outgoing, outgoing{topic: TopicHistory, fact: &f, entities: f.Timelines(),
+	s.outgoing = append(s.outgoing, outgoing{topic: TopicHistory, fact: &f, entities: f.Timelines(),
 		Message: Message{ID: f.ID, Customer: f.Entities.Get(vaglio.EntityCustomer), Body: body, KnownAt: f.KnownAt}})
 	return nil
 }
 
-// insertTaken puts a decision behind those of the outbox, when the group is sealed.
-func (g *group) insertTaken(t vaglio.Taken) error {
+// insertTaken puts a decision behind those of the outbox, when the transaction ends.
+func (s *staged) insertTaken(t vaglio.Taken) error {
 	body, err := encodeTaken(&t)
 	if err != nil {
 		return fmt.Errorf("encode decision %s: %w", t.DecisionID, err)
 	}
-	g.outgoing = append(g.outgoing, outgoing{topic: TopicDecisions,
+	s.outgoing = append(s.outgoing, outgoing{topic: TopicDecisions,
 		Message: Message{ID: t.DecisionID, Customer: t.Customer, Body: body, KnownAt: t.DecidedAt}})
 	return nil
 }

@@ -26,11 +26,11 @@ func filling(t *testing.T, open opener) {
 		record(t, l, request(fmt.Sprint("rr_", i), "c", "p"))
 	}
 	r := request("rr_3", "c", "p")
-	if _, _, err := l.Record(t.Context(), claim(r), payment(r), never); !errors.Is(err, ledger.ErrOutboxFull) {
+	if _, _, err := l.Record(t.Context(), claim(r), subject(r), never); !errors.Is(err, ledger.ErrOutboxFull) {
 		t.Fatal(err)
 	}
 	old := request("rr_0", "c", "p")
-	if _, repeated, err := l.Record(t.Context(), claim(old), payment(old), never); !repeated || err != nil {
+	if _, repeated, err := l.Record(t.Context(), claim(old), subject(old), never); !repeated || err != nil {
 		t.Fatal(err)
 	}
 	deliverAll(t, l)
@@ -77,7 +77,7 @@ func roundTrip(t *testing.T, open opener) {
 			Entities: fields.Draw(rt, "entities").With("run", fmt.Sprint(n)), Attributes: fields.Draw(rt, "attributes")},
 			KnownAt: vaglio.Instant(number("known")), BaseAmount: number("base"), BaseKnown: rapid.Bool().Draw(rt, "base known")}
 		r := request(fmt.Sprint("rr_", n), "c", "p")
-		_, _, err := l.Record(t.Context(), claim(r), payment(r), func(int64) (ledger.Entry, error) {
+		_, _, err := l.Record(t.Context(), claim(r), subject(r), func(ledger.Standing) (ledger.Entry, error) {
 			e := approval(r, at, vaglio.Minute)
 			e.Event = want
 			return e, nil

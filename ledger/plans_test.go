@@ -3,9 +3,13 @@ package ledger
 import (
 	"context"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
+
+// harmless are scans of no table: of constants, and of what a lookup's arm yields.
+var harmless = regexp.MustCompile(`SCAN (CONSTANT ROW|a\d+)`)
 
 // TestHotPathsUseTheirIndexes looks inside the package because it asks for the plans of the very texts that run.
 func TestHotPathsUseTheirIndexes(t *testing.T) {
@@ -14,7 +18,8 @@ func TestHotPathsUseTheirIndexes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	for _, text := range []string{decisionOfSQL, reservationsOfSQL, backlogSQL, readKeySQL, nextKindSQL, newestSQL,
+	for _, text := range []string{decisionOfSQL, lookupSQL(answersArm, 0, 2), lookupSQL(openArm, 0, 2), lookupSQL(movementsArm, 1, 2), lookupSQL(countersArm, 2, 2),
+		stateSQL, revisionsSQL, closeSQL, expiredSQL, dropMovementsSQL, backlogSQL, readKeySQL, nextKindSQL, newestSQL,
 		recentSQL(recentSizes[0]), recentSQL(recentSizes[2])} {
 		args := make([]any, strings.Count(text, "$"))
 		rows, err := l.read.Query("EXPLAIN QUERY PLAN "+text, args...)
@@ -34,7 +39,8 @@ func TestHotPathsUseTheirIndexes(t *testing.T) {
 		if err := rows.Err(); err != nil {
 			t.Fatal(err)
 		}
-		if all := strings.Join(plan, "\n"); !strings.Contains(all, "SEARCH") || strings.Contains(strings.ReplaceAll(all, "SCAN CONSTANT ROW", ""), "SCAN") {
+		all := strings.Join(plan, "\n")
+		if scans := harmless.ReplaceAllString(all, ""); !strings.Contains(all, "SEARCH") || strings.Contains(scans, "SCAN") {
 			t.Errorf("%s\n%s", text, all)
 		}
 	}

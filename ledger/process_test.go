@@ -62,7 +62,7 @@ func start(t *testing.T, child, path string) (*exec.Cmd, *bufio.Scanner) {
 // recordAs records a request whose response says who decided it.
 func recordAs(l *ledger.Ledger, id, who string) (string, bool, error) {
 	r := request(id, "c_"+id, "p")
-	response, repeated, err := l.Record(context.Background(), claim(r), payment(r), func(int64) (ledger.Entry, error) {
+	response, repeated, err := l.Record(context.Background(), claim(r), subject(r), func(ledger.Standing) (ledger.Entry, error) {
 		e := approval(r, at, vaglio.Minute)
 		e.DecisionID += "_" + who
 		e.Response = []byte(id + "_by_" + who)
@@ -119,7 +119,7 @@ func TestAnsweredDecisionsSurviveAKill(t *testing.T) {
 	// What the kill cut off is either whole or absent: as many events and reservations as decisions.
 	stored, err := l.Backlog(t.Context())
 	must(t, err)
-	if sum := reserved(t, l, ledger.Payment{ID: "p", Currency: "EUR"}); stored < len(answered) || sum != int64(stored)*1999 {
+	if sum := reserved(t, l, ledger.Subject{Payment: "p", Currency: "EUR"}); stored < len(answered) || sum != int64(stored)*1999 {
 		t.Errorf("%d answered, %d in the outbox, %d reserved", len(answered), stored, sum)
 	}
 }
@@ -239,7 +239,7 @@ func TestAFullDiskRefusesAndLosesNothing(t *testing.T) {
 	}
 	stored, err := l.Backlog(t.Context())
 	must(t, err)
-	if sum := reserved(t, l, ledger.Payment{ID: "p", Currency: "EUR"}); stored != len(answered) || sum != int64(stored)*1999 {
+	if sum := reserved(t, l, ledger.Subject{Payment: "p", Currency: "EUR"}); stored != len(answered) || sum != int64(stored)*1999 {
 		t.Errorf("%d answered, %d in the outbox, %d reserved", len(answered), stored, sum)
 	}
 }

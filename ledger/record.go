@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 
@@ -23,23 +22,40 @@ type Claim struct {
 	Body      []byte   // canonical JSON of the content
 }
 
-// Payment is what a decision's exposure is counted against, in one currency. Without an ID there is none, and nothing
-// is reserved.
-type Payment struct {
-	ID, Currency string
-	Settled      []string // ids of requests whose money history already shows as paid, failed or cancelled
-}
-
 // Entry is one decision as it is stored.
 type Entry struct {
-	DecisionID string
-	Response   []byte // what the caller gets, now and at every repetition
-	Inputs     []byte // what replay needs
-	Customer   string
-	Reserve    int64 // minor units held back of the payment until ValidUntil; 0 unless approved
-	ValidUntil vaglio.Instant
-	DecidedAt  vaglio.Instant
-	Event      vaglio.Fact // the request as history, delivered by [Ledger.Relay]
+	DecisionID  string
+	Verdict     vaglio.Verdict
+	Response    []byte // what the caller gets, now and at every repetition
+	Inputs      []byte // what replay needs
+	Customer    string
+	Reserve     int64 // approved, minor units, held back of the payment until ValidUntil; 0 unless approved
+	BaseAmount  int64 // of Reserve, minor units of the base currency, for the customer's counters; 0: not known
+	ValidUntil  vaglio.Instant
+	ReviewDueAt vaglio.Instant // 0 unless in review
+	CaseID      string         // "" unless in review
+	DuplicateOf string         // the open request that came first
+	DecidedAt   vaglio.Instant
+	Event       vaglio.Fact  // the request as history, delivered by the relay
+	Taken       vaglio.Taken // for analytics, delivered by the relay; none without a DecisionID
+}
+
+// check finds what would be a mistake of the caller.
+func (e *Entry) check(c Claim, s Subject) error {
+	var wrong string
+	switch {
+	case e.DecisionID == "":
+		wrong = "the decision has no id"
+	case len(e.Response) == 0:
+		wrong = "the response is empty"
+	case e.Verdict != vaglio.Approve && e.Verdict != vaglio.Review && e.Verdict != vaglio.Deny:
+		wrong = fmt.Sprintf("the verdict is %q", e.Verdict)
+	case e.Reserve < 0, e.Reserve > s.Amount, (e.Reserve > 0) != (e.Verdict == vaglio.Approve):
+		wrong = fmt.Sprintf("it reserves %d of %d with the verdict %s", e.Reserve, s.Amount, e.Verdict)
+	default:
+		return nil
+	}
+	return fmt.Errorf("record request %s: %s", c.RequestID, wrong)
 }
 
 // ConflictError says that a request's id is taken by other content. It is an [ErrConflict].
@@ -65,22 +81,15 @@ const decisionOfSQL = `SELECT digest, request, response FROM decisions WHERE req
 
 // Lookup returns the response stored for a request, if there is one. The same id with other content is a *ConflictError.
 func (l *Ledger) Lookup(ctx context.Context, c Claim) (response []byte, found bool, err error) {
-	return answerOf(ctx, l.sql.readDecisionOf, c)
-}
-
-// answerOf runs decisionOfSQL for a claim.
-func answerOf(ctx context.Context, stmt *sql.Stmt, c Claim) (response []byte, found bool, err error) {
-	var digest, body []byte
-	switch err := stmt.QueryRowContext(ctx, c.RequestID).Scan(&digest, &body, &response); {
+	var s stored
+	switch err := l.sql.readDecisionOf.QueryRowContext(ctx, c.RequestID).Scan(&s.digest, &s.request, &s.response); {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil, false, nil
 	case err != nil:
 		return nil, false, fmt.Errorf("look up request %s: %w", c.RequestID, err)
-	case string(digest) != string(c.Digest[:]):
-		return nil, false, &ConflictError{c.RequestID, differences(body, c.Body)}
-	default:
-		return response, true, nil
 	}
+	response, err = s.answer(c)
+	return response, err == nil, err
 }
 
 // differences names the members in which two JSON objects differ. The objects are canonical, so bytes tell.
@@ -118,18 +127,19 @@ func (l *Ledger) Decision(ctx context.Context, id string) (Stored, error) {
 }
 
 // Record stores a decision once and returns its response only when it is durable. The first call for a request runs
-// decide, inside the transaction, with what other approvals still reserve of the payment (minor units); decide must be
-// quick, must not call the ledger, and its error stores nothing. Every later call with the same digest gets the stored
-// bytes and repeated = true; with another digest, a *ConflictError. ErrOutboxFull, before decide, says that history is
-// too far behind. When ctx ends while the call still waits for its turn, nothing is stored; later, the outcome is
-// awaited: decide never runs once Record has returned, and at most once. After any other error the decision is either
-// stored or not, and asking again tells.
-func (l *Ledger) Record(ctx context.Context, c Claim, p Payment, decide func(reserved int64) (Entry, error)) (response []byte, repeated bool, err error) {
+// decide, inside the transaction, with what the ledger knows of the subject at that moment, decisions of other replicas
+// and of the same group included; decide must be quick, must not call the ledger, and its error stores nothing. When the
+// database ends the transaction for the sake of others, decide runs again, with what is known then: only its last answer
+// counts, so it must not build on an earlier one. Every later call with the same digest gets the stored bytes and
+// repeated = true; with another digest, a *ConflictError. ErrOutboxFull, before decide, says that history is too far
+// behind. When ctx ends while the call still waits for its turn, nothing is stored; later, the outcome is awaited: decide
+// never runs once Record has returned. After any other error the decision is either stored or not, and asking again tells.
+func (l *Ledger) Record(ctx context.Context, c Claim, s Subject, decide func(Standing) (Entry, error)) (response []byte, repeated bool, err error) {
 	if err := l.enter(); err != nil {
 		return nil, false, err
 	}
 	defer l.calls.Done()
-	m := &member{claim: c, payment: p, decide: decide, done: make(chan struct{})}
+	m := &member{claim: c, subject: s, decide: decide, done: make(chan struct{})}
 	if err := l.join(ctx, m); err != nil {
 		return nil, false, fmt.Errorf("record request %s: %w", c.RequestID, err)
 	}
@@ -139,74 +149,45 @@ func (l *Ledger) Record(ctx context.Context, c Claim, p Payment, decide func(res
 	return m.response, m.repeated, m.err
 }
 
-const reservationsOfSQL = `SELECT request_id, amount FROM reservations WHERE payment_id = $1 AND currency = $2 AND valid_until > $3`
+const (
+	insertDecisionSQL = `INSERT INTO decisions (request_id, decision_id, digest, request, response, inputs, customer_id, payment_id,
+		currency, reserved, valid_until, decided_at, verdict, amount, base_amount, review_due_at, case_id, duplicate_of) VALUES `
+	insertOpenSQL = `INSERT INTO open_requests (payment_id, request_id, currency, amount, approved, submitted, valid_until, decided_at,
+		case_id, event) VALUES `
+)
 
-// Reserved is what open approvals hold of a payment now, in minor units. A decision is told within its own transaction; this
-// is for those that record nothing.
-func (l *Ledger) Reserved(ctx context.Context, p Payment) (int64, error) {
-	return reservedOf(ctx, l.sql.readReservationsOf, p, l.now())
-}
-
-// reservedOf sums what others hold of a payment, in minor units. A sum beyond 63 bits stays at the largest number:
-// nothing is left then.
-func reservedOf(ctx context.Context, stmt *sql.Stmt, p Payment, now vaglio.Instant) (int64, error) {
-	if p.ID == "" {
-		return 0, nil
-	}
-	rows, err := stmt.QueryContext(ctx, p.ID, p.Currency, int64(now))
-	if err != nil {
-		return 0, fmt.Errorf("read the reservations of payment %s: %w", p.ID, err)
-	}
-	defer rows.Close()
-	var sumMinor int64
-	for rows.Next() {
-		var request string
-		var amountMinor int64
-		if err := rows.Scan(&request, &amountMinor); err != nil {
-			return 0, fmt.Errorf("read the reservations of payment %s: %w", p.ID, err)
+// insert writes decisions and those of their requests that are not over with it.
+func (t *transaction) insert(all []decided) error {
+	var decisions, open []any
+	for i := range all {
+		c, s, e := &all[i].claim, &all[i].subject, &all[i].entry
+		decisions = append(decisions, c.RequestID, e.DecisionID, c.Digest[:], c.Body, e.Response, e.Inputs, e.Customer, s.Payment, s.Currency,
+			e.Reserve, int64(e.ValidUntil), int64(e.DecidedAt), string(e.Verdict), s.Amount, countedAmount(e), int64(e.ReviewDueAt), e.CaseID,
+			e.DuplicateOf)
+		if err := t.insertFact(e.Event); err != nil {
+			return err
 		}
-		if slices.Contains(p.Settled, request) {
+		if e.Taken.DecisionID != "" {
+			if err := t.insertTaken(e.Taken); err != nil {
+				return err
+			}
+		}
+		t.addDecision(c, s, e)
+		if e.Verdict == vaglio.Deny {
 			continue
 		}
-		if sumMinor > math.MaxInt64-amountMinor {
-			return math.MaxInt64, nil
+		event, err := encodeFact(e.Event)
+		if err != nil {
+			return fmt.Errorf("encode event %s: %w", e.Event.ID, err)
 		}
-		sumMinor += amountMinor
+		open = append(open, s.Payment, c.RequestID, s.Currency, s.Amount, e.Reserve, int64(0), int64(e.ValidUntil), int64(e.DecidedAt),
+			e.CaseID, event)
 	}
-	return sumMinor, rows.Err()
-}
-
-const insertDecisionSQL = `INSERT INTO decisions (request_id, decision_id, digest, request, response, inputs, customer_id, payment_id,
-	currency, reserved, valid_until, decided_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-	ON CONFLICT (request_id) DO NOTHING`
-
-const insertReservationSQL = `INSERT INTO reservations (payment_id, currency, request_id, amount, valid_until) VALUES ($1, $2, $3, $4, $5)`
-
-// insert writes the decision and its reservation. It is false when another process stored the request meanwhile.
-func (g *group) insert(c Claim, p Payment, e Entry) (bool, error) {
-	switch {
-	case e.DecisionID == "":
-		return false, fmt.Errorf("record request %s: the decision has no id", c.RequestID)
-	case len(e.Response) == 0:
-		return false, fmt.Errorf("record request %s: the response is empty", c.RequestID)
-	case e.Reserve < 0:
-		return false, fmt.Errorf("record request %s: it reserves %d", c.RequestID, e.Reserve)
-	case p.ID == "":
-		e.Reserve = 0
+	if err := t.sql.insertDecisions.exec(t.ctx, t.tx, decisions); err != nil {
+		return fmt.Errorf("store %d decisions: %w", len(all), err)
 	}
-	result, err := g.sql.insertDecision.ExecContext(g.ctx, c.RequestID, e.DecisionID, c.Digest[:], c.Body, e.Response, e.Inputs, e.Customer,
-		p.ID, p.Currency, e.Reserve, int64(e.ValidUntil), int64(e.DecidedAt))
-	if err != nil {
-		return false, fmt.Errorf("store decision %s: %w", e.DecisionID, err)
+	if err := t.sql.insertOpen.exec(t.ctx, t.tx, open); err != nil {
+		return fmt.Errorf("store %d open requests: %w", len(all), err)
 	}
-	if n, err := result.RowsAffected(); err != nil || n == 0 {
-		return false, err
-	}
-	if e.Reserve > 0 {
-		if _, err := g.sql.insertReservation.ExecContext(g.ctx, p.ID, p.Currency, c.RequestID, e.Reserve, int64(e.ValidUntil)); err != nil {
-			return false, fmt.Errorf("reserve for request %s on payment %s: %w", c.RequestID, p.ID, err)
-		}
-	}
-	g.addDecision(&c, &p, &e)
-	return true, nil
+	return nil
 }

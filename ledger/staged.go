@@ -14,19 +14,6 @@ type staged struct {
 	leaves   []leaf
 }
 
-// mark is a point to which staged can go back.
-type mark struct{ outgoing, entries, leaves int }
-
-func (s *staged) mark() mark { return mark{len(s.outgoing), len(s.entries), len(s.leaves)} }
-
-// undo drops what was staged since, as a rollback to a savepoint drops what was written.
-func (s *staged) undo(to mark) {
-	s.outgoing, s.entries, s.leaves = s.outgoing[:to.outgoing], s.entries[:to.entries], s.leaves[:to.leaves]
-}
-
-// seal writes what the group has staged. It is the last thing before the commit.
-func (g *group) seal() error { return g.writeStaged(g.ctx, g.tx, &g.staged) }
-
 // writeStaged writes what a transaction has staged. What every writer wants to lock comes last, always in the same order.
 func (l *Ledger) writeStaged(ctx context.Context, tx *sql.Tx, s *staged) error {
 	if err := l.writeOutgoing(ctx, tx, s.outgoing); err != nil {
@@ -83,7 +70,7 @@ func prepareStaged(ctx context.Context, write, read *sql.DB) (s stagedStatements
 	}{
 		{&s.insertMessages, insertMessageSQL, 6, ` RETURNING seq`},
 		{&s.insertTimelines, insertTimelineSQL, 5, ``},
-		{&s.insertEntries, insertEntrySQL, 6, ``},
+		{&s.insertEntries, insertEntrySQL, 6, ` RETURNING seq`},
 		{&s.insertLeaves, insertLeafSQL, 7, ``},
 	} {
 		if *p.bulk, err = prepareBulk(ctx, write, p.head, p.columns, p.tail); err != nil {

@@ -164,6 +164,15 @@ func (d *decision) approves(reservedMinor int64) bool {
 	return d.out.Verdict == vaglio.Approve
 }
 
+// stillApproved reports whether what was found is approved with another exposure, too.
+func (s *search) stillApproved(e exposure) bool {
+	if s.found == nil {
+		return false
+	}
+	s.found.exposure = e
+	return s.found.approves(e.reserved)
+}
+
 // run tries sets of levers, the smaller sets first. Each size is tried without and then, with one lever less, with a
 // smaller amount.
 func (s *search) run() {
@@ -248,15 +257,16 @@ func (d *decision) seekCounterfactual() {
 	d.search.run()
 }
 
-// counterfactual is what would have been approved instead, verified with what is reserved now; without any, a change to
-// the verdict itself with no changes. It is nil for approvals and degraded decisions.
-func (d *decision) counterfactual(lang string, reservedMinor int64) *vaglio.Change {
-	if d.out.Verdict == vaglio.Approve || d.out.Degraded || d.assessment == nil {
+// counterfactual is what would have been approved instead, verified with the payment's exposure if that has changed since the
+// search; without any, a change to the verdict itself with no changes. It is nil for approvals, degraded decisions, and
+// duplicates, which an answer to the first request helps and nothing else.
+func (d *decision) counterfactual(lang string) *vaglio.Change {
+	if d.out.Verdict == vaglio.Approve || d.out.Degraded || d.assessment == nil || d.out.DuplicateOf != "" {
 		return nil
 	}
 	s := d.search
-	if s == nil || reservedMinor != 0 && (s.found == nil || !s.found.approves(reservedMinor)) {
-		s = &search{decision: d, reserved: reservedMinor}
+	if s == nil || d.exposure != d.shown && !s.stillApproved(d.exposure) {
+		s = &search{decision: d, reserved: d.exposure.reserved}
 		s.run()
 	}
 	if s.found == nil {

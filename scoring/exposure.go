@@ -26,14 +26,13 @@ var effects = map[string]effect{
 // settlingKinds end the reservation of the request that they name.
 var settlingKinds = map[string]bool{vaglio.KindRefundPaid: true, vaglio.KindRefundFailed: true, "refund_cancelled": true}
 
-// exposure is what history shows of a payment's money, in minor units of the request's currency.
+// exposure is what is known of a payment's money, in minor units of the request's currency.
 type exposure struct {
-	paymentID string
-	captured  int64
-	gone      int64    // refunded, charged back or returned
-	settled   []string // requests whose refund has been paid, failed or was cancelled
-	known     bool     // of captured and gone
-	foreign   bool     // the payment is another customer's
+	captured int64
+	gone     int64 // refunded, charged back or returned
+	reserved int64 // held back by open approvals of other requests
+	known    bool  // of captured and gone
+	foreign  bool  // the payment is another customer's
 }
 
 func paymentOf(f *vaglio.Fact) (vaglio.Entity, bool) {
@@ -41,60 +40,116 @@ func paymentOf(f *vaglio.Fact) (vaglio.Entity, bool) {
 	return vaglio.Entity{Kind: vaglio.EntityPayment, ID: id}, id != ""
 }
 
-// exposureOf adds up the facts of the request's payment. What the request claims to be captured counts only while history
-// has no payment. The whole is unknown when money is in another currency than the request's or of no amount, when the
-// payment failed last, and when there are more facts of a kind than are read.
-func exposureOf(r *vaglio.Request, request *vaglio.Fact, payment []vaglio.Fact) exposure {
-	entity, ok := paymentOf(request)
-	if !ok {
+// exposureOf adds up the money of the request's payment: what history shows and what the ledger was told, each event once.
+// A request's refund that its execution told and events that name it told too counts once, by the larger of the two sums. A
+// reservation counts until an event ends it. What the request claims to be captured counts only while nobody tells of a
+// payment. The whole is unknown when money is in another currency than the request's or of no amount, when the payment failed
+// last, and when there are more facts of a kind, or more rows in the ledger, than are read.
+func exposureOf(r *vaglio.Request, request *vaglio.Fact, history []vaglio.Fact, standing *ledger.Standing) exposure {
+	if _, ok := paymentOf(request); !ok {
 		return exposure{}
 	}
-	e := exposure{paymentID: entity.ID, known: true}
-	counts := map[string]int{}
-	var lastIn, lastVoid vaglio.Instant
-	for i := range payment {
-		f := &payment[i]
-		what := effects[f.Kind]
-		counts[f.Kind]++
-		if (what == captures || what == returns) && f.Currency != r.Currency || what != none && counts[f.Kind] == vaglio.NewestPerKind {
-			e.known = false
+	t := tally{request: r, seen: map[string]bool{}, counts: map[string]int{}, refunds: map[string]*refund{}}
+	t.known = !standing.Incomplete
+	for i := range history {
+		f := &history[i]
+		t.counts[f.Kind]++
+		if effects[f.Kind] != none && t.counts[f.Kind] == vaglio.NewestPerKind {
+			t.known = false
 		}
-		switch what {
-		case captures:
-			e.captured += f.Amount
-			lastIn = max(lastIn, f.OccurredAt)
-			owner := f.Entities.Get(vaglio.EntityCustomer)
-			e.foreign = e.foreign || owner != "" && owner != r.Entities.Get(vaglio.EntityCustomer)
-		case returns:
-			e.gone += f.Amount
-		case voids:
-			lastVoid = max(lastVoid, f.OccurredAt)
-		}
-		if id := f.Entities.Get(vaglio.EntityRequest); id != "" && settlingKinds[f.Kind] {
-			e.settled = append(e.settled, id)
+		t.add(&ledger.Movement{EventID: f.ID, Kind: f.Kind, RequestID: f.Entities.Get(vaglio.EntityRequest),
+			Customer: f.Entities.Get(vaglio.EntityCustomer), Amount: f.Amount, Currency: f.Currency, OccurredAt: f.OccurredAt})
+	}
+	for i := range standing.Movements {
+		t.add(&standing.Movements[i])
+	}
+	return t.sum(standing.Reserved)
+}
+
+// tally is an exposure being added up.
+type tally struct {
+	exposure
+	request          *vaglio.Request
+	seen             map[string]bool    // ids of events
+	counts           map[string]int     // by kind
+	refunds          map[string]*refund // by request
+	paid             bool               // somebody told of a payment
+	lastIn, lastVoid vaglio.Instant
+}
+
+// refund is what was told of one request's: by its execution, and by events that name it. It holds nothing back any more.
+type refund struct{ executed, told int64 }
+
+func (t *tally) add(m *ledger.Movement) {
+	what := effects[m.Kind]
+	settles := settlingKinds[m.Kind] && m.RequestID != ""
+	if t.seen[m.EventID] || what == none && !settles {
+		return
+	}
+	t.seen[m.EventID] = true
+	if (what == captures || what == returns) && m.Currency != t.request.Currency {
+		t.known = false
+	}
+	var of *refund
+	if settles {
+		if of = t.refunds[m.RequestID]; of == nil {
+			of = &refund{}
+			t.refunds[m.RequestID] = of
 		}
 	}
 	switch {
-	case lastVoid > lastIn:
-		e.known = false
-	case counts[vaglio.KindPayment] > 0:
-	case r.Payment == nil || r.Payment.CapturedAmount == nil:
-		e.known = false
-	default:
-		e.captured = *r.Payment.CapturedAmount
+	case what == captures:
+		t.paid = true
+		t.captured = plus(t.captured, m.Amount)
+		t.lastIn = max(t.lastIn, m.OccurredAt)
+		t.foreign = t.foreign || m.Customer != "" && m.Customer != t.request.Entities.Get(vaglio.EntityCustomer)
+	case what == voids:
+		t.lastVoid = max(t.lastVoid, m.OccurredAt)
+	case what == returns && settles && m.EventID == m.RequestID+ledger.PaidSuffix:
+		of.executed = plus(of.executed, m.Amount)
+	case what == returns && settles:
+		of.told = plus(of.told, m.Amount)
+	case what == returns:
+		t.gone = plus(t.gone, m.Amount)
 	}
-	return e
+}
+
+func (t *tally) sum(reserved []ledger.Reservation) exposure {
+	for _, r := range t.refunds {
+		t.gone = plus(t.gone, max(r.executed, r.told))
+	}
+	for _, r := range reserved {
+		if t.refunds[r.RequestID] == nil {
+			t.reserved = plus(t.reserved, r.Amount)
+		}
+	}
+	switch {
+	case t.lastVoid > t.lastIn:
+		t.known = false
+	case t.paid:
+	case t.request.Payment == nil || t.request.Payment.CapturedAmount == nil:
+		t.known = false
+	default:
+		t.captured = *t.request.Payment.CapturedAmount
+	}
+	return t.exposure
+}
+
+// plus adds amounts from 0; a sum beyond 63 bits stays at the largest number.
+func plus(a, b int64) int64 {
+	if b > math.MaxInt64-a {
+		return math.MaxInt64
+	}
+	return a + b
 }
 
 // refundable is what was left before this decision, never below 0; false if it can't be told.
 func (e *exposure) refundable(reservedMinor int64) (amountMinor int64, known bool) {
-	left := e.captured - e.gone
-	if reservedMinor > math.MaxInt64/2 { // the ledger's sum is saturated
-		return 0, e.known
-	}
-	return max(0, left-reservedMinor), e.known
+	return max(0, e.captured-plus(e.gone, reservedMinor)), e.known
 }
 
-func (e *exposure) payment(r *vaglio.Request) ledger.Payment {
-	return ledger.Payment{ID: e.paymentID, Currency: r.Currency, Settled: e.settled}
+// subject is what the decision of a request is about, to the ledger.
+func (d *decision) subject() ledger.Subject {
+	return ledger.Subject{Customer: d.request.Entities.Get(vaglio.EntityCustomer), Payment: d.fact.Entities.Get(vaglio.EntityPayment),
+		Currency: d.request.Currency, Amount: d.request.Amount}
 }

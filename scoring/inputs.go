@@ -24,8 +24,28 @@ type Inputs struct {
 	LogOdds       *float64              `json:"log_odds"`
 	Base          *float64              `json:"base"` // log-odds before any feature is known
 	PolicyVersion string                `json:"policy_version"`
-	CapturedMinor *int64                `json:"captured"` // nil: unknown
-	GoneMinor     int64                 `json:"gone"`
+	Concluded     `json:",inline"`
+}
+
+// Concluded is what a decision learned within the ledger's transaction.
+type Concluded struct {
+	CapturedMinor *int64           `json:"captured,omitempty"` // nil: unknown
+	GoneMinor     int64            `json:"gone,omitzero"`
+	ReservedMinor int64            `json:"reserved,omitzero"`
+	Standing      *ledger.Standing `json:"standing,omitempty"`
+}
+
+// concludedInputs are the inputs with what the transaction added. They are joined as texts: other decisions wait meanwhile.
+func (d *decision) concludedInputs(standing *ledger.Standing) ([]byte, error) {
+	c := Concluded{GoneMinor: d.exposure.gone, ReservedMinor: d.exposure.reserved, Standing: standing}
+	if d.exposure.known {
+		c.CapturedMinor = &d.exposure.captured
+	}
+	added, err := json.Marshal(&c)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(d.inputs[:len(d.inputs)-1], []byte(","), added[1:]), nil // neither is empty
 }
 
 // TimelineInput identifies the events that a decision saw of one entity.
@@ -43,11 +63,8 @@ type FeatureInput struct {
 }
 
 func (d *decision) kept() *Inputs {
-	in := &Inputs{Moment: d.moment, Entities: d.fact.Entities, PolicyVersion: d.engine.policy.Version, GoneMinor: d.exposure.gone,
+	in := &Inputs{Moment: d.moment, Entities: d.fact.Entities, PolicyVersion: d.engine.policy.Version,
 		Timelines: []TimelineInput{}, Features: []FeatureInput{}}
-	if d.exposure.known {
-		in.CapturedMinor = &d.exposure.captured
-	}
 	byName := func(a, b vaglio.Entity) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID)) }
 	for _, entity := range slices.SortedFunc(maps.Keys(d.known.states), byName) {
 		if state := d.known.states[entity]; state != nil {

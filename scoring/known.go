@@ -8,6 +8,7 @@ import (
 	"vaglio"
 	"vaglio/features"
 	"vaglio/history"
+	"vaglio/ledger"
 	"vaglio/scoring/states"
 )
 
@@ -61,7 +62,8 @@ func (d *decision) gather(ctx context.Context, catalogue *features.Catalogue, le
 	if err := d.learnMore(ctx, catalogue.Neighbours(&d.fact, d.known.state), learn); err != nil {
 		return err
 	}
-	d.exposure = exposureOf(d.request, &d.fact, d.known.payment)
+	d.shown = exposureOf(d.request, &d.fact, d.known.payment, &ledger.Standing{})
+	d.exposure = d.shown
 	return nil
 }
 

@@ -105,10 +105,12 @@ const (
 	rulePaymentUnknown = "payment_unknown"
 	rulePaymentForeign = "payment_of_another_customer"
 	ruleOverCaptured   = "over_captured"
+	ruleDuplicate      = "duplicate_request" // the first one on the same payment and amount is still open
 )
 
 // reasonOfRule is the reason code that a rule gives.
-var reasonOfRule = map[string]string{rulePaymentUnknown: "PAYMENT_UNKNOWN", rulePaymentForeign: "PAYMENT_UNKNOWN", ruleOverCaptured: "OVER_CAPTURED"}
+var reasonOfRule = map[string]string{rulePaymentUnknown: "PAYMENT_UNKNOWN", rulePaymentForeign: "PAYMENT_UNKNOWN", ruleOverCaptured: "OVER_CAPTURED",
+	ruleDuplicate: "REFUND_VELOCITY"}
 
 // apply sets the verdict. Whatever is missing or not a number ends in review.
 func (p *Policy) apply(d *decision, reservedMinor int64) {

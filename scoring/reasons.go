@@ -117,6 +117,7 @@ func (d *decision) ruleReasons(lang string) []vaglio.Reason {
 
 var ruleTexts = map[string]map[string]string{
 	"PAYMENT_UNKNOWN": {"en": "The captured amount of the payment is not known", "it": "L'importo incassato del pagamento non è noto"},
+	"REFUND_VELOCITY": {"en": "Another request on this payment and amount is still open", "it": "Un'altra richiesta su questo pagamento e importo è ancora aperta"},
 	"OVER_CAPTURED":   {"en": "The amount exceeds what is left of the payment", "it": "L'importo supera quanto resta del pagamento"},
 }
 

@@ -142,17 +142,17 @@ func (e *Engine) Decide(ctx context.Context, r *vaglio.Request, o DecideOptions)
 		return Answer{}, err
 	}
 	if o.DryRun {
-		reserved, err := int64(0), error(nil)
+		var standing ledger.Standing
 		if o.AsOf == 0 {
-			if reserved, err = e.ledger.Reserved(ctx, d.exposure.payment(r)); err != nil {
+			if standing, err = e.ledger.Standing(ctx, d.subject()); err != nil {
 				return Answer{}, err
 			}
 		}
-		entry, err := d.conclude(reserved)
+		entry, err := d.conclude(standing)
 		return Answer{Body: entry.Response, Inputs: entry.Inputs, Verdict: d.out.Verdict, Degraded: d.out.Degraded,
 			DegradedReasons: d.out.DegradedReasons}, err
 	}
-	response, again, err := e.ledger.Record(ctx, claim, d.exposure.payment(r), d.conclude)
+	response, again, err := e.ledger.Record(ctx, claim, d.subject(), d.conclude)
 	if err != nil || again {
 		return repeated(response, err)
 	}
@@ -189,11 +189,13 @@ type decision struct {
 	known      known
 	states     features.States
 	vector     []float64
-	inputs     []byte      // encoded, see Inputs
+	inputs     []byte      // encoded, see Inputs; without what conclude adds
 	assessment *assessment // nil without a model's answer
 	exposure   exposure
+	shown      exposure        // by history alone; the search for a counterfactual went by it
 	search     *search         // for a counterfactual; nil while an approval is expected
 	told       []vaglio.Reason // by the model
+	prepared   vaglio.Decision // all of it that does not depend on other decisions
 	out        vaglio.Decision
 }
 
@@ -327,24 +329,44 @@ func (d *decision) prepare() (err error) {
 	if d.inputs, err = json.Marshal(d.kept()); err != nil {
 		return fmt.Errorf("encode the inputs of request %s: %w", r.ID, err)
 	}
+	out.Warnings, out.DegradedReasons = slices.Clip(out.Warnings), slices.Clip(out.DegradedReasons)
+	d.prepared = d.out
 	return nil
 }
 
-// conclude makes the decision, given what other approvals of the payment reserve at this very moment.
-func (d *decision) conclude(reservedMinor int64) (ledger.Entry, error) {
+// conclude makes the decision, given what the ledger knows at this very moment. It may be called again, with what is known
+// then, and begins anew: only the last answer counts.
+func (d *decision) conclude(standing ledger.Standing) (ledger.Entry, error) {
 	r, out := d.request, &d.out
 	lang := d.language()
+	d.out = d.prepared
 	out.DecidedAt = vaglio.InstantOf(d.engine.now())
-	d.engine.policy.apply(d, reservedMinor)
+	if !out.Degraded {
+		d.exposure = exposureOf(r, &d.fact, d.known.payment, &standing)
+	}
+	d.engine.policy.apply(d, d.exposure.reserved)
+	if first := standing.Duplicate; first != nil {
+		out.DuplicateOf = first.RequestID
+		if out.Verdict == vaglio.Approve {
+			out.Verdict = vaglio.Review
+			out.Rules = append(out.Rules, vaglio.RuleHit{Name: ruleDuplicate, Action: string(vaglio.Review), State: "active"})
+		}
+	}
 	out.Reasons = append(d.ruleReasons(lang), d.told...)
 	d.tellCustomer(lang)
-	out.Counterfactual = d.counterfactual(lang, reservedMinor)
+	out.Counterfactual = d.counterfactual(lang)
 	switch out.Verdict {
 	case vaglio.Approve:
 		out.ApprovedAmount = r.Amount
 		out.ValidUntil = out.DecidedAt + d.engine.policy.validFor()
 	case vaglio.Review:
 		out.ReviewDueAt = out.DecidedAt + d.engine.policy.reviewWithin()
+		if standing.Duplicate != nil {
+			out.CaseID = standing.Duplicate.CaseID
+		}
+		if out.CaseID == "" && !out.DryRun {
+			out.CaseID = "case_" + strings.ToLower(ulid.Make().String())
+		}
 	}
 	took := milliseconds(d.engine.now().Sub(d.started))
 	l := &out.LatencyMS
@@ -353,8 +375,13 @@ func (d *decision) conclude(reservedMinor int64) (ledger.Entry, error) {
 	if err != nil {
 		return ledger.Entry{}, fmt.Errorf("encode the decision of request %s: %w", r.ID, err)
 	}
-	return ledger.Entry{DecisionID: out.ID, Response: response, Inputs: d.inputs, Customer: r.Entities.Get(vaglio.EntityCustomer),
-		Reserve: out.ApprovedAmount, ValidUntil: out.ValidUntil, DecidedAt: out.DecidedAt, Event: d.fact}, nil
+	inputs, err := d.concludedInputs(&standing)
+	if err != nil {
+		return ledger.Entry{}, fmt.Errorf("encode the inputs of request %s: %w", r.ID, err)
+	}
+	return ledger.Entry{DecisionID: out.ID, Verdict: out.Verdict, Response: response, Inputs: inputs,
+		Customer: r.Entities.Get(vaglio.EntityCustomer), Reserve: out.ApprovedAmount, BaseAmount: d.fact.BaseAmount, ValidUntil: out.ValidUntil,
+		ReviewDueAt: out.ReviewDueAt, CaseID: out.CaseID, DuplicateOf: out.DuplicateOf, DecidedAt: out.DecidedAt, Event: d.fact}, nil
 }
 
 func (d *decision) language() string {
