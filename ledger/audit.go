@@ -55,17 +55,22 @@ func (l *Ledger) AuditLog(ctx context.Context, after int64, limit int) ([]AuditE
 	defer rows.Close()
 	var all []AuditEntry
 	for rows.Next() {
-		var e AuditEntry
-		var detail []byte
-		if err := rows.Scan(&e.Seq, &e.ID, &e.At, &e.Actor, &e.Action, &e.Subject, &detail); err != nil {
+		e, err := scanEntry(rows)
+		if err != nil {
 			return nil, fmt.Errorf("read the audit log: %w", err)
-		}
-		if len(detail) > 0 {
-			e.Detail = detail
 		}
 		all = append(all, e)
 	}
 	return all, rows.Err()
+}
+
+func scanEntry(rows *sql.Rows) (e AuditEntry, err error) {
+	var detail []byte
+	err = rows.Scan(&e.Seq, &e.ID, &e.At, &e.Actor, &e.Action, &e.Subject, &detail)
+	if len(detail) > 0 {
+		e.Detail = detail
+	}
+	return e, err
 }
 
 // AuditRoot is a state of the chain. Kept elsewhere, it shows later that nothing before it was changed, and that it was not
@@ -104,11 +109,11 @@ func (k *sealedKind) columns() string {
 
 // leaf is what is staged for the chain.
 type leaf struct {
-	kind  *sealedKind
-	id    string
-	state int64
-	hash  [sha256.Size]byte
-	salt  []byte // nil: removed
+	kind    *sealedKind
+	id      string
+	state   int64
+	content [sha256.Size]byte
+	salt    []byte // nil: removed
 }
 
 // What a leaf says of its row.
@@ -121,13 +126,11 @@ const (
 // addLeaf stages that a row is now like this. The values are those of the kind's columns.
 func (s *staged) addLeaf(kind *sealedKind, id string, state int64, public, personal []any) {
 	l := leaf{kind: kind, id: id, state: state}
-	var commitment [sha256.Size]byte
 	if state != rowRemoved {
 		l.salt = make([]byte, 16)
 		rand.Read(l.salt) // never fails: crypto/rand ends the process instead
-		commitment = commit(l.salt, personal)
+		l.content = contentHash(public, personalHash(l.salt, personal))
 	}
-	l.hash = leafHash(kind.name, id, state, public, commitment)
 	s.leaves = append(s.leaves, l)
 }
 
@@ -136,22 +139,24 @@ const (
 	hashOfLeaf = iota
 	hashOfNode
 	hashOfBlock
+	hashOfContent
 	hashOfPersonal
 )
 
-// leafHash is the hash of a row: H(0, kind, id, state, public part, H(3, salt, personal part)). The personal part can be
-// forgotten with its salt, and nobody can find it by trying; what is public still proves itself.
-func leafHash(kind, id string, state int64, public []any, commitment [sha256.Size]byte) [sha256.Size]byte {
-	b := append(make([]byte, 0, 512), hashOfLeaf)
-	b = appendValues(b, []any{kind, id, state})
-	b = appendValues(b, public)
-	return sha256.Sum256(append(b, commitment[:]...))
+// leafHash is what stands for one state of a row in the tree: H(0, kind, id, state, hash of the content).
+func leafHash(kind, id string, state int64, content [sha256.Size]byte) [sha256.Size]byte {
+	return sha256.Sum256(appendValues([]byte{hashOfLeaf}, []any{kind, id, state, content[:]}))
 }
 
-// commit is the hash of a personal part.
-func commit(salt []byte, personal []any) [sha256.Size]byte {
-	b := append(make([]byte, 0, 8192), hashOfPersonal)
-	b = appendValues(b, []any{salt})
+// contentHash is H(3, public part, H(4, salt, personal part)). The personal part can be forgotten with its salt, and nobody
+// finds it by trying; what is public still proves itself.
+func contentHash(public []any, personal [sha256.Size]byte) [sha256.Size]byte {
+	b := appendValues(append(make([]byte, 0, 512), hashOfContent), public)
+	return sha256.Sum256(append(b, personal[:]...))
+}
+
+func personalHash(salt []byte, personal []any) [sha256.Size]byte {
+	b := appendValues(append(make([]byte, 0, 8192), hashOfPersonal), []any{salt})
 	return sha256.Sum256(appendValues(b, personal))
 }
 
@@ -210,25 +215,16 @@ func (b *block) sum() [sha256.Size]byte {
 }
 
 const (
-	insertLeafSQL  = `INSERT INTO audit_leaves (block, n, kind, id, state, leaf, salt) VALUES `
+	insertLeafSQL  = `INSERT INTO audit_leaves (block, n, kind, id, state, content, salt) VALUES `
 	takeHeadSQL    = `UPDATE audit_head SET seq = seq + 1 WHERE one = 1 RETURNING seq, hash`
 	insertBlockSQL = `INSERT INTO audit_blocks (seq, id, prev, root, leaves, at, hash) VALUES ($1, $2, $3, $4, $5, $6, $7)`
 	setHeadSQL     = `UPDATE audit_head SET hash = $1 WHERE one = 1`
 )
 
-// writeLeaves writes a block's leaves and the entries of the audit log, which are leaves too.
+// writeLeaves writes the entries of the audit log and the leaves of a block that is to be appended; nil: there are none.
 func (l *Ledger) writeLeaves(ctx context.Context, tx *sql.Tx, s *staged) (*block, error) {
-	var entries []any
-	for _, e := range s.entries {
-		id, at := "aud_"+strings.ToLower(ulid.Make().String()), int64(l.now())
-		entries = append(entries, id, at, e.Actor, e.Action, e.Subject, []byte(e.Detail))
-		s.addLeaf(&auditKind, id, rowMade, []any{at, e.Action}, []any{e.Actor, e.Subject, []byte(e.Detail)})
-	}
-	if len(s.leaves) == 0 {
-		return nil, nil
-	}
-	if err := l.sql.insertEntries.exec(ctx, tx, entries); err != nil {
-		return nil, fmt.Errorf("write %d entries of the audit log: %w", len(s.entries), err)
+	if err := l.writeEntries(ctx, tx, s); err != nil || len(s.leaves) == 0 {
+		return nil, err
 	}
 	id := ulid.Make()
 	b := &block{id: id[:], leaves: int64(len(s.leaves)), at: l.now()}
@@ -236,14 +232,40 @@ func (l *Ledger) writeLeaves(ctx context.Context, tx *sql.Tx, s *staged) (*block
 	values := make([]any, 0, 7*len(s.leaves))
 	for i := range s.leaves {
 		leaf := &s.leaves[i]
-		hashes[i] = leaf.hash
-		values = append(values, b.id, int64(i), leaf.kind.name, leaf.id, leaf.state, leaf.hash[:], leaf.salt)
+		hashes[i] = leafHash(leaf.kind.name, leaf.id, leaf.state, leaf.content)
+		values = append(values, b.id, int64(i), leaf.kind.name, leaf.id, leaf.state, leaf.content[:], leaf.salt)
 	}
 	if err := l.sql.insertLeaves.exec(ctx, tx, values); err != nil {
 		return nil, fmt.Errorf("write %d leaves of the audit chain: %w", len(s.leaves), err)
 	}
 	b.root = merkleRoot(hashes)
 	return b, nil
+}
+
+// writeEntries writes the entries of the audit log, and stages them as leaves.
+func (l *Ledger) writeEntries(ctx context.Context, tx *sql.Tx, s *staged) error {
+	values := make([]any, 0, 6*len(s.entries))
+	for i := range s.entries {
+		e := &s.entries[i]
+		e.ID, e.At = "aud_"+strings.ToLower(ulid.Make().String()), l.now()
+		values = append(values, e.ID, int64(e.At), e.Actor, e.Action, e.Subject, nonNil(e.Detail))
+	}
+	numbers, err := l.sql.insertEntries.numbers(ctx, tx, values)
+	if err != nil {
+		return fmt.Errorf("write %d entries of the audit log: %w", len(s.entries), err)
+	}
+	for i, e := range s.entries {
+		s.addLeaf(&auditKind, e.ID, rowMade, []any{numbers[i], int64(e.At), e.Action}, []any{e.Actor, e.Subject, []byte(e.Detail)})
+	}
+	return nil
+}
+
+// nonNil is for columns that are never NULL.
+func nonNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
 }
 
 // append puts a block at the end of the chain. From here to the commit, other writers wait.

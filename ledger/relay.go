@@ -134,7 +134,7 @@ func (r *relay) round(ctx context.Context, deliver func(context.Context, []Messa
 		}
 	}
 	if r.topic.lingers() {
-		if err := r.sweepDelivered(ctx, len(messages)+maxMarked); err != nil {
+		if _, err := r.sweepDelivered(ctx, len(messages)+maxMarked); err != nil {
 			return 0, fmt.Errorf("take what was delivered from the outbox: %w", err)
 		}
 	}
@@ -172,12 +172,12 @@ func (r *relay) mark(ctx context.Context, tx *sql.Tx, messages []Message) error 
 	return err
 }
 
-// sweepDelivered deletes about so many of the rows that have stayed long enough after their delivery.
-func (l *Ledger) sweepDelivered(ctx context.Context, atMost int) error {
+// sweepDelivered deletes rows that have stayed long enough after their delivery, and says how many.
+func (l *Ledger) sweepDelivered(ctx context.Context, atMost int) (int, error) {
 	seqs, err := readNumbers(l.read.QueryContext(ctx, `SELECT seq FROM outbox WHERE delivered_at > 0 AND delivered_at <= $1
 		ORDER BY delivered_at LIMIT $2`, int64(l.now()-l.linger()), atMost))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for some := range slices.Chunk(seqs, maxMarked) {
 		args := make([]any, len(some))
@@ -193,10 +193,10 @@ func (l *Ledger) sweepDelivered(ctx context.Context, atMost int) error {
 			return nil
 		})
 		if err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	return len(seqs), nil
 }
 
 // take is nil while another relay has the turn.

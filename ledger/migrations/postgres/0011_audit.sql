@@ -29,7 +29,7 @@ CREATE TABLE audit_leaves (
     kind     TEXT COLLATE "C" NOT NULL, -- of row
     id       TEXT COLLATE "C" NOT NULL, -- of row
     state    BIGINT NOT NULL, -- 0: as it was made, 1: rewritten, 2: removed
-    leaf     BYTEA  NOT NULL, -- hash
+    content  BYTEA  NOT NULL, -- hash of the row; removed: zeros
     salt     BYTEA,             -- NULL: the personal part was rewritten or removed since
     personal BYTEA,             -- then: the hash of what it was, unless the row is gone
     PRIMARY KEY (block, n)

@@ -29,7 +29,7 @@ CREATE TABLE audit_leaves (
     kind     TEXT    NOT NULL, -- of row
     id       TEXT    NOT NULL, -- of row
     state    INTEGER NOT NULL, -- 0: as it was made, 1: rewritten, 2: removed
-    leaf     BLOB    NOT NULL, -- hash
+    content  BLOB    NOT NULL, -- hash of the row; removed: zeros
     salt     BLOB,             -- NULL: the personal part was rewritten or removed since
     personal BLOB,             -- then: the hash of what it was, unless the row is gone
     PRIMARY KEY (block, n)
