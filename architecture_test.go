@@ -31,8 +31,9 @@ var arrows = map[string][]string{
 	"scoring/lists":     {".", "ledger"},
 	"scoring/policy":    {".", "document", "expression", "features", "models"},
 	"scoring/states":    {".", "features"},
-	"training":          {".", "document", "features", "models", "history", "parquet", "scoring/policy", "training/lightgbm"},
+	"training":          {".", "document", "features", "models", "history", "parquet", "scoring/policy", "training/lightgbm", "training/report"},
 	"training/lightgbm": {"native"},
+	"training/report":   {"."},
 	"simulate":          {"."},
 	"api":               {".", "ledger", "scoring"},
 	"client":            {"."},
@@ -51,6 +52,7 @@ var importers = map[string][]string{
 	"github.com/spf13/cobra":                 {"cmd/vaglio"},
 	"github.com/prometheus/client_golang":    {"api", "cmd/vaglio"},
 	"github.com/schollz/progressbar/v3":      {"cmd/vaglio"},
+	"gonum.org/v1/plot":                      {"training/report"},
 }
 
 func TestImportsFollowTheArrows(t *testing.T) {

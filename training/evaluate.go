@@ -43,6 +43,10 @@ type Evaluation struct {
 	FraudTypes       []FraudType         `json:"fraud_types"`
 	Against          []Comparison        `json:"against"`
 	Curve            []models.CurveBin   `json:"calibration_curve"`
+	FraudsStopped    *float64            `json:"frauds_stopped"` // shares in review or denied by the thresholds
+	HonestHeldUp     *float64            `json:"honest_held_up"`
+	FraudAmount      *float64            `json:"fraud_amount_stopped"`
+	HonestAmount     *float64            `json:"honest_amount_held_up"`
 	Predictions      []Prediction        `json:"-"`
 }
 
@@ -141,6 +145,8 @@ type Examination struct {
 	Evaluation
 	Matrix      *Matrix
 	Probability []float64 // by row
+	weight      []float64
+	against     []opponent
 }
 
 // Examine is Evaluate with choices: it also compares with the champion and with rules on the same rows.
@@ -176,6 +182,10 @@ func Examine(ctx context.Context, b *models.Bundle, o ExamineOptions) (Examinati
 		}
 		against = append(against, rulesOnly(baseline, len(x.Matrix.Rows)))
 	}
+	if x.weight, err = weights(x.Matrix.Rows, x.Probability, m.InversePropensity); err != nil {
+		return x, err
+	}
+	x.against = against
 	x.Evaluation, err = measure(ctx, x.Matrix.Rows, x.Probability, m, against)
 	x.From, x.Until = o.From, o.Until
 	return x, err
@@ -335,9 +345,14 @@ func (e *Evaluation) fill(b *board, point []float64, drawn [][]float64) {
 	into := map[string]*float64{"roc_auc": &e.ROCAUC, "average_precision": &e.AveragePrecision, "log_loss": &e.LogLoss, "brier": &e.Brier,
 		"recall_at_0_1pct_fpr": &e.RecallAt01FPR, "recall_at_0_5pct_fpr": &e.RecallAt05FPR, "recall_at_1pct_fpr": &e.RecallAt1FPR,
 		"recall_at_5pct_fpr": &e.RecallAt5FPR}
+	shares := map[string]**float64{"frauds_stopped": &e.FraudsStopped, "honest_held_up": &e.HonestHeldUp, "fraud_amount_stopped": &e.FraudAmount,
+		"honest_amount_held_up": &e.HonestAmount}
 	for i, name := range b.names {
 		if field := into[name]; field != nil {
 			*field = point[i]
+		}
+		if field := shares[name]; field != nil {
+			*field = known(point[i])
 		}
 		if interval, ok := intervalOf(drawn[i]); ok && !math.IsNaN(point[i]) {
 			e.Intervals[name] = interval
@@ -361,6 +376,12 @@ func (e *Evaluation) metrics() map[string]float64 {
 	m := map[string]float64{"roc_auc": e.ROCAUC, "average_precision": e.AveragePrecision, "log_loss": e.LogLoss, "brier": e.Brier,
 		"recall_at_0_1pct_fpr": e.RecallAt01FPR, "recall_at_0_5pct_fpr": e.RecallAt05FPR, "recall_at_1pct_fpr": e.RecallAt1FPR,
 		"recall_at_5pct_fpr": e.RecallAt5FPR, "expected_calibration_error": e.CalibrationError}
+	for name, v := range map[string]*float64{"frauds_stopped": e.FraudsStopped, "honest_held_up": e.HonestHeldUp, "fraud_amount_stopped": e.FraudAmount,
+		"honest_amount_held_up": e.HonestAmount} {
+		if v != nil {
+			m[name] = *v
+		}
+	}
 	for _, p := range e.PrecisionAt {
 		if p.Precision != nil {
 			m[fmt.Sprintf("precision_at_%d", p.K)] = *p.Precision
