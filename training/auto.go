@@ -82,7 +82,7 @@ func Propose(ctx context.Context, o ProposeOptions) (Proposal, error) {
 	}
 	out.Rows, out.Frauds = len(m.Rows), m.positives()
 	s := search{m: m, base: len(base.Names()), rows: rows, seed: o.Seed, report: o.Progress,
-		trial: trial{params: o.Params, rounds: o.Rounds, seeds: 2, seed: o.Seed}}
+		trial: trial{params: o.Params, rounds: o.Rounds, seeds: 3, seed: o.Seed}}
 	if err := s.split(); err != nil {
 		return Proposal{}, err
 	}

@@ -15,7 +15,7 @@ type DropOptions struct {
 	Groups   [][]string        // features to leave out together; nil: each on its own
 	Params   map[string]string // of the model, over DefaultParams
 	Rounds   int               // of each training; 0: 60
-	Seeds    int               // trainings of each group, 0: 2
+	Seeds    int               // trainings of each group, 0: 3
 	Rows     int               // at most, of both parts together; 0: 50,000: all frauds, honest requests thinned evenly
 	Seed     uint64
 	Progress func(Progress) // may be nil
@@ -57,7 +57,7 @@ func DropOne(ctx context.Context, fit, valid *Matrix, o DropOptions) (DropCheck,
 	limit := cmp.Or(o.Rows, 50_000)
 	share := float64(len(fit.Rows)) / float64(len(fit.Rows)+len(valid.Rows))
 	fit, valid = fit.thinned(int(share*float64(limit))), valid.thinned(int((1-share)*float64(limit)))
-	t := trial{params: o.Params, rounds: cmp.Or(o.Rounds, 60), seeds: cmp.Or(o.Seeds, 2), seed: o.Seed}
+	t := trial{params: o.Params, rounds: cmp.Or(o.Rounds, 60), seeds: cmp.Or(o.Seeds, 3), seed: o.Seed}
 	progress := func(done int, note string) {
 		if o.Progress != nil {
 			o.Progress(Progress{Step: "leave out", Done: done, Total: len(groups) + 1, Note: note})

@@ -80,17 +80,14 @@ func meanPrecision(trials []*ranked) float64 {
 // resamples of a comparison of two trials.
 const resamples = 200
 
-// gainOf is how much more average precision the second trial has, over all pairs of their seeds, and its interval: customers are
-// drawn anew, and each pair of seeds is as likely, so it holds the chance of the requests and that of the training.
+// gainOf is how much more average precision the second trial has, mean over the seeds, and its interval: customers are drawn anew,
+// and each seed's own gain is as likely, so it holds the chance of the requests and that of the training.
 func gainOf(ctx context.Context, first, second []*ranked, seed uint64) (gain float64, between Interval, err error) {
 	b := Bootstrap{Resamples: resamples, Level: intervalLevel, Seed: seed}
-	values, err := b.resample(ctx, first[0].clusters(), len(first)*len(second), func() func([]uint8, []float64) {
+	values, err := b.resample(ctx, first[0].clusters(), len(first), func() func([]uint8, []float64) {
 		return func(counts []uint8, into []float64) {
-			for j, after := range second {
-				with := after.measure(counts, nil, nil).averagePrecision
-				for i, before := range first {
-					into[j*len(first)+i] = with - before.measure(counts, nil, nil).averagePrecision
-				}
+			for i := range first {
+				into[i] = second[i].measure(counts, nil, nil).averagePrecision - first[i].measure(counts, nil, nil).averagePrecision
 			}
 		}
 	})
