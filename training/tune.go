@@ -58,7 +58,7 @@ func (k *knob) value(place float64) string {
 // trialRecord is one line of a file of trials.
 type trialRecord struct {
 	Trial            int                `json:"trial"`
-	Places           []float64          `json:"places"` // of the knobs; nil: all as they were given
+	Places           []float64          `json:"places"` // of the knobs; none: all as they were given
 	Params           map[string]string  `json:"params"`
 	AveragePrecision float64            `json:"average_precision"` // on the validation, of the best round
 	BestIteration    int                `json:"best_iteration"`
@@ -242,7 +242,7 @@ func (t *tuner) next() trialRecord {
 
 // ranked parts the trials into the good ones and the rest; pruned ones come after all others.
 func (t *tuner) ranked() (good, rest []trialRecord) {
-	ranked := slices.DeleteFunc(slices.Clone(t.done), func(r trialRecord) bool { return r.Places == nil })
+	ranked := slices.DeleteFunc(slices.Clone(t.done), func(r trialRecord) bool { return len(r.Places) == 0 })
 	slices.SortStableFunc(ranked, func(a, b trialRecord) int {
 		if a.Pruned != b.Pruned {
 			if a.Pruned {

@@ -16,12 +16,13 @@ import (
 func newDataset() *cobra.Command {
 	var w wiring
 	var o training.DatasetOptions
-	var catalogue, maturity, out string
+	var catalogue, maturity, byRail, shard, out string
 	cmd := &cobra.Command{
-		Use:     "dataset",
-		Short:   "Write the requests of a period with labels and features, as Parquet or CSV",
-		Example: "  vaglio dataset --from 2026-01-01 --until 2026-07-01 --out requests.parquet",
-		Args:    exactly(0),
+		Use:   "dataset",
+		Short: "Write the requests of a period with labels and features, as Parquet or CSV",
+		Example: "  vaglio dataset --from 2026-01-01 --until 2026-07-01 --out requests.parquet\n" +
+			"  vaglio dataset --from 2026-01-01 --until 2026-07-01 --shard 2/6 --out requests-2.parquet",
+		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			holdMatrix()
 			if o.From == 0 || o.Until == 0 || out == "" {
@@ -38,6 +39,16 @@ func newDataset() *cobra.Command {
 			}
 			if o.Maturity, err = parseDays(maturity); err != nil {
 				return usagef("--maturity: %v", err)
+			}
+			if o.RailMaturity, err = parseRails(byRail); err != nil {
+				return usagef("--rail-maturity: %v", err)
+			}
+			if shard != "" {
+				s, err := training.ParseShard(shard)
+				if err != nil {
+					return usagef("--shard: %v", err)
+				}
+				o.Period = s.Part(o.Period)
 			}
 			if o.Catalogue, err = readCatalogue(catalogue); err != nil {
 				return err
@@ -65,7 +76,8 @@ func newDataset() *cobra.Command {
 				return fmt.Errorf("write %s: %w", out, err)
 			}
 			bar.end()
-			fmt.Fprintf(cmd.ErrOrStderr(), "%d requests: %d frauds, %d clean, %d not settled\n", size.Rows(), size.Frauds, size.Clean, size.Unsettled)
+			fmt.Fprintf(cmd.ErrOrStderr(), "%d requests: %d frauds, %d clean, %d not settled, %d of which nothing can be known\n", size.Rows(), size.Frauds, size.Clean,
+				size.Unsettled, size.Unlabelled)
 			return nil
 		},
 	}
@@ -74,7 +86,8 @@ func newDataset() *cobra.Command {
 	f.Var(instantFlag{&o.From}, "from", "begin of the period")
 	f.Var(instantFlag{&o.Until}, "until", "end of the period, exclusive")
 	f.Var(instantFlag{&o.LabelsUntil}, "labels-until", "use the labels known then (default: now)")
-	f.StringVar(&maturity, "maturity", "30d", "age from which a request without a label counts as clean")
+	maturityFlags(cmd, &maturity, &byRail)
+	f.StringVar(&shard, "shard", "", "write one of some parts of the period, such as 2/6: train --matrix takes them all")
 	f.StringVar(&catalogue, "features", "", "feature catalogue (YAML; default: the embedded one)")
 	f.StringVar(&out, "out", "", "file to write: .parquet, .csv or .csv.gz")
 	return cmd

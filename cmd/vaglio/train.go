@@ -3,9 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,28 +17,22 @@ import (
 	"vaglio/features"
 	"vaglio/models"
 	"vaglio/training"
+	"vaglio/training/lightgbm"
 )
 
 func newTrain() *cobra.Command {
 	var w wiring
-	var o training.Options
-	var catalogue string
-	var maturity string
-	var promote, asJSON bool
+	var t trainFlags
 	cmd := &cobra.Command{
-		Use:     "train",
-		Short:   "Train a model on labelled history and write it as a bundle",
-		Example: "  vaglio train --from 2025-11-01 --until 2026-07-01 --test-from 2026-07-01 --test-until 2026-10-01 --promote",
-		Args:    exactly(0),
+		Use:   "train",
+		Short: "Train a model on labelled history and write it as a bundle",
+		Example: "  vaglio train --from 2025-11-01 --until 2026-07-01 --test-from 2026-07-01 --test-until 2026-10-01 --promote\n" +
+			"  vaglio train … --params params.yaml --tune 40 --folds 4",
+		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if o.Train.From == 0 || o.Train.Until == 0 || o.Test.From == 0 || o.Test.Until == 0 {
-				return usagef("train wants --from, --until, --test-from and --test-until")
-			}
 			holdMatrix()
-			if o.Maturity, err = parseDays(maturity); err != nil {
-				return usagef("--maturity: %v", err)
-			}
-			if o.Catalogue, err = readCatalogue(catalogue); err != nil {
+			o, err := t.options(cmd)
+			if err != nil {
 				return err
 			}
 			in, err := newInstallation(cmd, w)
@@ -50,25 +47,116 @@ func newTrain() *cobra.Command {
 			if o.History, err = in.openHistory(cmd.Context()); err != nil {
 				return err
 			}
-			return trainAndReport(cmd, o, registry, promote, asJSON)
+			return trainAndReport(cmd, o, registry, t.promote, t.asJSON)
 		},
 	}
 	w.historyFlags(cmd)
-	f := cmd.Flags()
+	t.flags(cmd)
+	return cmd
+}
+
+// trainFlags are the flags of train, and what they say.
+type trainFlags struct {
+	o                                        training.Options
+	catalogue, params, maturity, gap, byRail string
+	machines                                 []string
+	rank                                     int
+	promote, asJSON                          bool
+}
+
+func (t *trainFlags) flags(cmd *cobra.Command) {
+	f, o := cmd.Flags(), &t.o
 	f.Var(instantFlag{&o.Train.From}, "from", "begin of the training period")
 	f.Var(instantFlag{&o.Train.Until}, "until", "end of the training period, exclusive")
 	f.Var(instantFlag{&o.Test.From}, "test-from", "begin of the test period")
 	f.Var(instantFlag{&o.Test.Until}, "test-until", "end of the test period, exclusive")
 	f.Var(instantFlag{&o.LabelsUntil}, "labels-until", "train with the labels known then (default: --until, as on the day of training)")
-	f.StringVar(&maturity, "maturity", "30d", "age from which a request without a label counts as clean")
-	f.StringVar(&catalogue, "features", "", "feature catalogue (YAML; default: the embedded one)")
+	maturityFlags(cmd, &t.maturity, &t.byRail)
+	f.StringVar(&t.gap, "gap", "30d", "time between the requests that are fitted on and those that validate")
+	f.IntVar(&o.Folds, "folds", 0, "validate on so many later parts, each with a model of what came before, and train on all (default: on the last fifth)")
+	f.BoolVar(&o.CustomerGuard, "customer-guard", false, "leave customers of the training requests out of validation and test")
+	f.StringVar(&t.catalogue, "features", "", "feature catalogue (YAML; default: the embedded one, or that of --matrix)")
+	f.StringSliceVar(&o.Matrix, "matrix", nil, "Parquet files of vaglio dataset to train on instead of a replay; they must cover both periods")
+	f.StringVar(&t.params, "params", "", "LightGBM's parameters (YAML)")
+	f.IntVar(&o.Rounds, "rounds", 0, "most rounds of boosting (default 500, stopped early)")
+	f.IntVar(&o.Tune, "tune", 0, "try so many sets of the parameters that --params leaves open, and take the best")
+	f.StringVar(&o.TuneFile, "tune-file", "", "file of the trials, to go on where it stopped (default: beside the bundle)")
+	f.Uint64Var(&o.Seed, "seed", 1, "seed of LightGBM and of the trials")
+	f.StringSliceVar(&t.machines, "machines", nil, "host:port of all machines that train together, in the same order on each")
+	f.IntVar(&t.rank, "machine-rank", 0, "which of --machines this one is, from 0; the first writes the bundle")
 	f.StringVar(&o.Dir, "out", "", "folder of the bundle (default: its version in the registry below --data)")
 	f.StringVar(&o.Version, "version", "", "version of the model (default: the time of training)")
-	f.Uint64Var(&o.Seed, "seed", 1, "seed of LightGBM")
-	f.IntVar(&o.Rounds, "rounds", 0, "most rounds of boosting (default 500, stopped early)")
-	f.BoolVar(&promote, "promote", false, "make the model champion")
-	f.BoolVar(&asJSON, "json", false, "print the evaluation as JSON")
-	return cmd
+	f.BoolVar(&t.promote, "promote", false, "make the model champion")
+	f.BoolVar(&t.asJSON, "json", false, "print the evaluation as JSON")
+}
+
+// options reads the files and texts that flags name.
+func (t *trainFlags) options(cmd *cobra.Command) (training.Options, error) {
+	o := t.o
+	if o.Train.From == 0 || o.Train.Until == 0 || o.Test.From == 0 || o.Test.Until == 0 {
+		return o, usagef("train wants --from, --until, --test-from and --test-until")
+	}
+	var err error
+	if o.Maturity, err = parseDays(t.maturity); err != nil {
+		return o, usagef("--maturity: %v", err)
+	}
+	if o.RailMaturity, err = parseRails(t.byRail); err != nil {
+		return o, usagef("--rail-maturity: %v", err)
+	}
+	if o.Gap, err = parseDays(t.gap); err != nil {
+		return o, usagef("--gap: %v", err)
+	}
+	if o.Gap == 0 {
+		o.Gap = -1
+	}
+	if t.machines != nil {
+		o.Network = &lightgbm.Network{Machines: t.machines, Self: t.rank}
+	} else if cmd.Flags().Changed("machine-rank") {
+		return o, usagef("--machine-rank wants --machines")
+	}
+	if t.catalogue != "" || o.Matrix == nil {
+		if o.Catalogue, err = readCatalogue(t.catalogue); err != nil {
+			return o, err
+		}
+	}
+	if t.params == "" {
+		return o, nil
+	}
+	source, err := os.ReadFile(t.params)
+	if err != nil {
+		return o, fmt.Errorf("read LightGBM's parameters: %w", err)
+	}
+	if o.Params, err = training.ParseParams(cmd.Context(), source); err != nil {
+		return o, fmt.Errorf("LightGBM's parameters %s: %w", t.params, err)
+	}
+	return o, nil
+}
+
+// maturityFlags are those of every command that labels requests.
+func maturityFlags(cmd *cobra.Command, base, byRail *string) {
+	var rails []string
+	for _, rail := range slices.Sorted(maps.Keys(training.DefaultRailMaturity)) {
+		rails = append(rails, fmt.Sprintf("%s=%dd", rail, training.DefaultRailMaturity[rail]/vaglio.Day))
+	}
+	cmd.Flags().StringVar(base, "maturity", "30d", "age from which a request without a label counts as clean")
+	cmd.Flags().StringVar(byRail, "rail-maturity", strings.Join(rails, ","), "the same for rails on which payments come back late; at least --maturity")
+}
+
+// parseRails reads card=90d,direct_debit=90d.
+func parseRails(text string) (map[string]vaglio.Instant, error) {
+	byRail := map[string]vaglio.Instant{}
+	for part := range strings.SplitSeq(text, ",") {
+		if part == "" {
+			continue
+		}
+		rail, days, ok := strings.Cut(part, "=")
+		age, err := parseDays(days)
+		if !ok || err != nil || !slices.Contains(vaglio.Rails, rail) {
+			return nil, fmt.Errorf("want rails (%s) with days such as card=90d, not %q", strings.Join(vaglio.Rails, ", "), part)
+		}
+		byRail[rail] = age
+	}
+	return byRail, nil
 }
 
 // holdMatrix sets the collector for a process whose heap is mostly a matrix that stays: its usual room for as much again is
@@ -91,13 +179,25 @@ func trainAndReport(cmd *cobra.Command, o training.Options, registry *models.Reg
 	o.Progress = func(p training.Progress) { bar.show(p.Step, int64(p.Done), int64(p.Total), "", p.Note) }
 	bundle, evaluation, err := training.Train(cmd.Context(), o)
 	bar.end()
-	if err != nil {
+	if bundle == nil {
+		if err == nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "trained; the bundle is on the first machine, %s\n", o.Network.Machines[0])
+		}
 		return err
 	}
-	if err := printEvaluation(cmd.OutOrStdout(), &evaluation, asJSON); err != nil {
-		return err
+	manifest := bundle.Manifest()
+	for i, f := range manifest.Folds {
+		fmt.Fprintf(cmd.ErrOrStderr(), "fold %d, requests from %v: average precision %.4f, ROC AUC %.4f, best round %d\n", i+1, f.Validation.From,
+			f.Metrics["average_precision"], f.Metrics["auc"], f.BestIteration)
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "model %s is in %s\n", bundle.Manifest().Version, o.Dir)
+	if mean, several := manifest.Metrics["average_precision_folds_mean"]; several {
+		fmt.Fprintf(cmd.ErrOrStderr(), "folds: average precision %.4f ± %.4f\n", mean, manifest.Metrics["average_precision_folds_sd"])
+	}
+	if printed := printEvaluation(cmd.OutOrStdout(), &evaluation, asJSON); err != nil || printed != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "model %s is in %s, and is not promoted\n", manifest.Version, o.Dir)
+		return errors.Join(err, printed)
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "model %s is in %s\n", manifest.Version, o.Dir)
 	if !promote {
 		return nil
 	}
