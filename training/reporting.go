@@ -198,6 +198,7 @@ func (x *Examination) tellMetrics(in *report.Input) {
 	for _, t := range x.FraudTypes {
 		in.FraudTypes = append(in.FraudTypes, report.FraudType{Name: t.Type, Frauds: t.Frauds, Denied: t.Denied, Stopped: t.Stopped, RecallAt1FPR: t.RecallAt1FPR})
 	}
+	in.TooFew = fmt.Sprintf("fewer than %d frauds or %d honest requests", fewestFrauds, fewestHonest)
 	for _, s := range x.Segments {
 		value := func(v *float64, name string) report.Value {
 			out := report.Value{Value: math.NaN(), Low: math.NaN(), High: math.NaN()}
@@ -210,7 +211,7 @@ func (x *Examination) tellMetrics(in *report.Input) {
 			return out
 		}
 		in.Segments = append(in.Segments, report.Segment{By: s.By, Value: s.Value, Rows: s.Rows, Frauds: s.Frauds, ROCAUC: value(s.ROCAUC, segmentMetrics[0]),
-			AveragePrecision: value(s.AveragePrecision, segmentMetrics[1]), RecallAt1: value(s.RecallAt1FPR, segmentMetrics[2]), TooFew: s.TooFew})
+			AveragePrecision: value(s.AveragePrecision, segmentMetrics[1]), RecallAt1: value(s.RecallAt1FPR, segmentMetrics[2]), TooFew: s.TooFew != ""})
 	}
 	for _, c := range x.Against {
 		in.Comparisons = append(in.Comparisons, c.told())

@@ -126,7 +126,7 @@ func writeReport(cmd *cobra.Command, path string, bundle *models.Bundle, x *trai
 		}
 		if len(before.Rows) > 0 {
 			parts.Before = before
-			parts.DriftOf = fmt.Sprintf("The judged requests beside those of %s to %s, from which the model learnt.", learnt.From, learnt.Until)
+			parts.DriftOf = fmt.Sprintf("The judged requests beside those of %s to %s, from which the model learnt.", day(learnt.From), day(learnt.Until))
 		}
 	}
 	correlations, err := training.Correlate(cmd.Context(), x.Matrix, training.DefaultCorrelation, o.Measure.Seed)
@@ -143,6 +143,8 @@ func writeReport(cmd *cobra.Command, path string, bundle *models.Bundle, x *trai
 	}
 	return nil
 }
+
+func day(at vaglio.Instant) string { return at.Time().UTC().Format(time.DateOnly) }
 
 func writePredictions(w io.Writer, predictions []training.Prediction) error {
 	out := csv.NewWriter(w)
@@ -167,7 +169,7 @@ func printEvaluation(out io.Writer, e *training.Evaluation, asJSON bool) error {
 	if asJSON {
 		return json.MarshalWrite(out, e, json.Deterministic(true), jsontext.Multiline(true))
 	}
-	fmt.Fprintf(out, "%d requests of %s to %s, %d frauds (%.1f %%)\n\n", e.Rows, e.From, e.Until, e.Frauds, 100*float64(e.Frauds)/float64(max(1, e.Rows)))
+	fmt.Fprintf(out, "%d requests of %s to %s, %d frauds (%.1f %%)\n\n", e.Rows, day(e.From), day(e.Until), e.Frauds, 100*float64(e.Frauds)/float64(max(1, e.Rows)))
 	var rows [][]string
 	for _, m := range e.Metrics() {
 		interval := ""
@@ -274,12 +276,12 @@ func metricText(v float64, share bool) string {
 	return strconv.FormatFloat(v, 'f', 4, 64)
 }
 
+// signedText writes a difference; that of shares is in percentage points.
 func signedText(v float64, share bool) string {
-	if text := metricText(v, share); v < 0 {
-		return text
-	} else {
-		return "+" + text
+	if share {
+		return fmt.Sprintf("%+.1f pp", 100*v)
 	}
+	return fmt.Sprintf("%+.4f", v)
 }
 
 func shareText(part, whole int) string { return metricText(float64(part)/float64(max(1, whole)), true) }

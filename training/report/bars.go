@@ -15,7 +15,7 @@ func drawImportance(in *Input) (*picture, error) {
 	if len(shown) == 0 {
 		return nil, nil
 	}
-	p := &picture{Title: "What the model looks at", Wide: true,
+	p := &picture{Title: "Importance of features", Wide: true,
 		Reading: "The longer the bar, the more the feature moves scores on average (left), the more it reduced the training's error (middle), and the more often trees ask for it (right).",
 		Legend:  []legend{{"made of what happened", "model", false}, {"recycles past policy: made of denials or labels", "policy", false}}}
 	names, colours := make([]string, len(shown)), make([]color.Color, len(shown))
@@ -35,7 +35,9 @@ func drawImportance(in *Input) (*picture, error) {
 	const each = (wideWidth - first) / 2
 	return painted(p, wideWidth, barsHeight(len(shown)), func(c draw.Canvas) {
 		barPanel("Mean |contribution| (log-odds)", names, panels[0], colours, number).Draw(draw.Crop(c, 0, first-wideWidth, 0, 0))
-		barPanel("Share of the gain", nil, panels[1], colours, share).Draw(draw.Crop(c, first+8, -each, 0, 0))
+		gains := barPanel("Share of the gain", nil, panels[1], colours, share)
+		gains.X.Tick.Marker = roundTicks{share: true}
+		gains.Draw(draw.Crop(c, first+8, -each, 0, 0))
 		barPanel("Splits", nil, panels[2], colours, func(v float64) string { return count(int(v)) }).Draw(draw.Crop(c, first+each+8, 0, 0, 0))
 	})
 }
@@ -68,7 +70,7 @@ func barPanel(x string, names []string, values []float64, colours []color.Color,
 			canvas.FillText(labelStyle(soft, 9, draw.XLeft), vg.Point{X: end + 4, Y: middle}, write(v))
 		}
 	}))
-	chart.X.Tick.Marker = fewTicks{write}
+	chart.X.Tick.Marker = roundTicks{}
 	return chart
 }
 
@@ -85,29 +87,6 @@ func rows(chart *plot.Plot, names []string, n int) {
 	if names == nil {
 		chart.HideY()
 	}
-}
-
-// fewTicks are 0 and two round values.
-type fewTicks struct{ write func(float64) string }
-
-// Ticks implements plot.Ticker.
-func (f fewTicks) Ticks(low, high float64) []plot.Tick {
-	step := math.Pow(10, math.Floor(math.Log10(high)))
-	for _, m := range []float64{5, 2.5, 2, 1, 0.5, 0.25} {
-		if high/(m*step) >= 2 {
-			step *= m
-			break
-		}
-	}
-	var ticks []plot.Tick
-	for v := 0.0; v <= high*(1+1e-9); v += step {
-		label := f.write(v)
-		if v == 0 {
-			label = "0"
-		}
-		ticks = append(ticks, plot.Tick{Value: v, Label: label})
-	}
-	return ticks
 }
 
 func drawDrift(in *Input) (*picture, error) {

@@ -51,6 +51,7 @@ func drawSwarm(in *Input) (*picture, error) {
 		chart.X.Max = high*1.1 + reach*0.05
 	}
 	rows(chart, names, len(names))
+	chart.X.Tick.Marker = roundTicks{}
 	g := grid()
 	g.Horizontal.Width = 0
 	chart.Add(g, lines(soft, 0.8, []Point{{0, chart.Y.Min}, {0, chart.Y.Max}}), drawing(func(canvas draw.Canvas, p *plot.Plot) {

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -50,7 +51,7 @@ var (
 )
 
 func drawROC(in *Input) (*picture, error) {
-	p := &picture{Title: "ROC: frauds found against honest requests held up",
+	p := &picture{Title: "ROC curve",
 		Reading: "Each point is a threshold; the further the curve bends to the upper left, the more fraud is found for every honest customer held up, and the dashed diagonal is chance."}
 	return drawCurves(p, in.Curves, "Honest requests flagged (false positive rate)", "Frauds found (recall)",
 		func(o Operating) Point { return Point{o.FalsePositiveRate, o.Recall} }, []Point{{0, 0}, {1, 1}})
@@ -66,7 +67,13 @@ func drawPrecision(in *Input) (*picture, error) {
 		}
 	}
 	chance := float64(frauds) / float64(max(1, rows))
-	return drawCurves(p, in.Curves, "Frauds found (recall)", "Frauds among the flagged (precision)",
+	curves := slices.Clone(in.Curves)
+	for i := range curves {
+		if len(curves[i].Points) > 1 {
+			curves[i].Points = curves[i].Points[1:] // the first flags nothing: a line from there would promise what no threshold gives
+		}
+	}
+	return drawCurves(p, curves, "Frauds found (recall)", "Frauds among the flagged (precision)",
 		func(o Operating) Point { return Point{o.Recall, o.Precision} }, []Point{{0, chance}, {1, chance}})
 }
 
@@ -132,7 +139,7 @@ func marks(c color.Color, points []Operating, at func(Operating) Point) drawing 
 			place := vg.Point{X: x(at(o).X), Y: y(at(o).Y)}
 			dot(canvas, c, place, 3)
 			label := place
-			label.Y = min(label.Y, low-12)
+			label.Y = min(label.Y-2, low-12)
 			low = label.Y
 			align := draw.XLeft
 			label.X += 7
@@ -163,19 +170,29 @@ func logOdds(p float64) float64 {
 	return math.Log(p / (1 - p))
 }
 
-var probabilityTicks = func() (ticks plot.ConstantTicks) {
-	for _, t := range []struct {
-		p     float64
-		label string
-	}{{0.001, "0.1 %"}, {0.01, "1 %"}, {0.1, "10 %"}, {0.5, "50 %"}, {0.9, "90 %"}, {0.99, "99 %"}} {
-		ticks = append(ticks, plot.Tick{Value: logOdds(t.p), Label: t.label})
+// probabilities shows from a bit below the lowest to a bit above the highest of some probabilities on axes.
+func probabilities(in *Input, also []float64, axes ...*plot.Axis) {
+	low, high := math.Inf(1), math.Inf(-1)
+	see := func(p float64) { low, high = min(low, logOdds(p)), max(high, logOdds(p)) }
+	for _, s := range in.Scores {
+		see(s.Probability)
 	}
-	return ticks
-}()
-
-func probabilities(axes ...*plot.Axis) {
+	for _, p := range also {
+		see(p)
+	}
+	if !(low <= high) {
+		low, high = logOdds(0), logOdds(1)
+	}
+	marks := []float64{0.001, 0.01, 0.1, 0.5, 0.9, 0.99}
+	if high-low < 7 {
+		marks = []float64{0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999}
+	}
+	var ticks plot.ConstantTicks
+	for _, p := range marks {
+		ticks = append(ticks, plot.Tick{Value: logOdds(p), Label: fmt.Sprintf("%g %%", 100*p)})
+	}
 	for _, axis := range axes {
-		axis.Min, axis.Max, axis.Tick.Marker = logOdds(0), logOdds(1), probabilityTicks
+		axis.Min, axis.Max, axis.Tick.Marker = low-0.4, high+0.4, ticks
 	}
 }
 
@@ -183,15 +200,23 @@ func drawCalibration(in *Input) (*picture, error) {
 	if len(in.Calibration.Bins) == 0 {
 		return nil, nil
 	}
-	p := &picture{Title: "Calibration: what was said against what happened",
+	p := &picture{Title: "Calibration",
 		Reading: fmt.Sprintf("A dot on the dashed diagonal is a group of requests in which as many were fraud as the model said; dots above it mean more fraud than said, bars are 95 %% intervals, and the grey columns count the requests. The expected calibration error is %s.",
 			share(in.Calibration.Error)),
 		Legend: []legend{{"groups of equally many requests", "model", true}, {"requests", "soft", false}}}
 	chart := newPlot("Probability said", "Share that was fraud")
-	probabilities(&chart.X, &chart.Y)
-	chart.Add(grid(), columns(soft, 90, in.Scores, nil), lines(soft, 1, []Point{{logOdds(0), logOdds(0)}, {logOdds(1), logOdds(1)}}, vg.Points(4), vg.Points(3)))
+	var shown []float64
+	for _, b := range in.Calibration.Bins {
+		shown = append(shown, b.Probability)
+		if b.Fraud > 0 {
+			shown = append(shown, b.Fraud)
+		}
+	}
+	probabilities(in, shown, &chart.X, &chart.Y)
+	chart.Add(grid(), columns(softArea, 90, in.Scores, nil), lines(soft, 1, []Point{{chart.X.Min, chart.X.Min}, {chart.X.Max, chart.X.Max}}, vg.Points(4), vg.Points(3)))
 	chart.Add(drawing(func(canvas draw.Canvas, p *plot.Plot) {
-		x, y := p.Transforms(&canvas)
+		x, yAt := p.Transforms(&canvas)
+		y := func(v float64) vg.Length { return yAt(min(max(v, p.Y.Min), p.Y.Max)) }
 		for _, b := range in.Calibration.Bins {
 			low, high := wilson(b.Fraud, b.Weight)
 			at := x(logOdds(b.Probability))
@@ -209,30 +234,26 @@ func wilson(share, n float64) (low, high float64) {
 	return max(0, (centre-spread)/(1+z*z/n)), min(1, (centre+spread)/(1+z*z/n))
 }
 
-// Columns of a histogram over log-odds.
+// histogramColumns are those of a histogram over the x axis.
 const histogramColumns = 40
 
 // columns draws a histogram of scores at the foot of a picture, its highest column so many points high. of picks a class; nil
 // takes both.
-func columns(c color.NRGBA, height float64, scores []Score, of *bool) drawing {
-	var counts [histogramColumns]int
-	for _, s := range scores {
-		if of == nil || *of == s.Fraud {
-			place := (logOdds(s.Probability) - logOdds(0)) / (logOdds(1) - logOdds(0))
-			counts[min(int(place*histogramColumns), histogramColumns-1)]++
-		}
-	}
-	highest := max(1, slices.Max(counts[:]))
+func columns(c color.Color, height float64, scores []Score, of *bool) drawing {
 	return func(canvas draw.Canvas, p *plot.Plot) {
-		x, _ := p.Transforms(&canvas)
-		at := func(i int) vg.Length {
-			return x(logOdds(0) + float64(i)/histogramColumns*(logOdds(1)-logOdds(0)))
+		var counts [histogramColumns]int
+		for _, s := range scores {
+			if of == nil || *of == s.Fraud {
+				place := (logOdds(s.Probability) - p.X.Min) / (p.X.Max - p.X.Min) * histogramColumns
+				counts[min(max(int(place), 0), histogramColumns-1)]++
+			}
 		}
-		faint := c
-		faint.A = 70
+		highest := max(1, slices.Max(counts[:]))
+		width := (canvas.Max.X - canvas.Min.X) / histogramColumns
 		for i, n := range counts {
 			if n > 0 {
-				bar(canvas, faint, at(i)+0.5, canvas.Min.Y, at(i+1)-0.5, canvas.Min.Y+vg.Points(height*float64(n)/float64(highest)))
+				left := canvas.Min.X + width*vg.Length(i)
+				bar(canvas, c, left+0.5, canvas.Min.Y, left+width-0.5, canvas.Min.Y+vg.Points(height*float64(n)/float64(highest)))
 			}
 		}
 	}
@@ -246,15 +267,19 @@ func drawScores(in *Input) (*picture, error) {
 	if len(in.Scores) == 0 {
 		return nil, nil
 	}
-	p := &picture{Title: "Scores of frauds and of honest requests",
+	p := &picture{Title: "Scores by label",
 		Reading: "The less the two shapes overlap, the better the model tells fraud from honest requests; each shape is drawn to the same height, and the dashed lines are the thresholds.",
 		Legend:  []legend{{"frauds", "fraud", false}, {"honest requests", "model", false}}}
 	chart := newPlot("Probability said", "Requests of the class (highest = 1)")
-	probabilities(&chart.X)
+	var thresholds []float64
+	for _, m := range in.Thresholds {
+		thresholds = append(thresholds, m.X)
+	}
+	probabilities(in, thresholds, &chart.X)
 	chart.Y.Min, chart.Y.Max = 0, 1.08
 	chart.Y.Tick.Marker = plot.ConstantTicks{{Value: 0, Label: "0"}, {Value: 0.5, Label: "0.5"}, {Value: 1, Label: "1"}}
 	yes, no := true, false
-	chart.Add(grid(), shape(model, in.Scores, no), shape(fraud, in.Scores, yes))
+	chart.Add(grid(), shape(modelArea, in.Scores, no), shape(fraudArea, in.Scores, yes))
 	for _, m := range in.Thresholds {
 		chart.Add(lines(ink, 0.9, []Point{{logOdds(m.X), 0}, {logOdds(m.X), 1.08}}, vg.Points(3), vg.Points(3)))
 	}
@@ -262,7 +287,7 @@ func drawScores(in *Input) (*picture, error) {
 }
 
 // shape is a class's histogram, its highest column 1.
-func shape(c color.NRGBA, scores []Score, of bool) drawing {
+func shape(c color.Color, scores []Score, of bool) drawing {
 	return func(canvas draw.Canvas, p *plot.Plot) {
 		_, y := p.Transforms(&canvas)
 		columns(c, float64((y(1)-y(0)).Points()), scores, &of)(canvas, p)
@@ -301,20 +326,32 @@ func drawCosts(in *Input) (*picture, error) {
 			canvas.FillText(labelStyle(ink, 9.5, align), vg.Point{X: x(m.X) + shift, Y: canvas.Max.Y - vg.Points(8+13*float64(i))}, m.Name)
 		}))
 	}
-	chart.Y.Tick.Marker = groupedTicks{}
+	chart.X.Tick.Marker, chart.Y.Tick.Marker = roundTicks{}, roundTicks{}
 	return painted(p, wideWidth, 300, chart.Draw)
 }
 
-// groupedTicks writes large numbers with spaces.
-type groupedTicks struct{}
+// roundTicks are the multiples of a round step, 0 among them.
+type roundTicks struct{ share bool }
 
 // Ticks implements plot.Ticker.
-func (groupedTicks) Ticks(low, high float64) []plot.Tick {
-	ticks := plot.DefaultTicks{}.Ticks(low, high)
-	for i := range ticks {
-		if ticks[i].Label != "" && math.Abs(ticks[i].Value) >= 1000 {
-			ticks[i].Label = grouped(strconv.FormatFloat(ticks[i].Value, 'f', 0, 64))
+func (r roundTicks) Ticks(low, high float64) []plot.Tick {
+	step := math.Pow(10, math.Floor(math.Log10(high-low)))
+	for _, m := range []float64{0.1, 0.2, 0.25, 0.5, 1} {
+		if (high-low)/(m*step) <= 6 {
+			step *= m
+			break
 		}
+	}
+	var ticks []plot.Tick
+	for k := math.Ceil(low / step); k*step <= high*(1+1e-9); k++ {
+		label := strconv.FormatFloat(k*step, 'g', 4, 64)
+		switch {
+		case r.share:
+			label = strconv.FormatFloat(100*k*step, 'g', 4, 64) + " %"
+		case math.Abs(k*step) >= 1000:
+			label = grouped(strconv.FormatFloat(k*step, 'f', 0, 64))
+		}
+		ticks = append(ticks, plot.Tick{Value: k * step, Label: strings.Replace(label, "-", "−", 1)})
 	}
 	return ticks
 }

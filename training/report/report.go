@@ -35,6 +35,7 @@ type Input struct {
 	Verdicts    []Verdict
 	FraudTypes  []FraudType
 	Segments    []Segment
+	TooFew      string // what a segment must hold to have numbers
 	Comparisons []Comparison
 	Costs       *Costs
 	Exploration string // what was let through to learn from it, in a sentence; "" without
@@ -116,12 +117,12 @@ type FraudType struct {
 	Denied, Stopped, RecallAt1FPR float64
 }
 
-// Segment is a part of the requests. TooFew says why there are no numbers.
+// Segment is a part of the requests; TooFew to have numbers.
 type Segment struct {
 	By, Value                           string
 	Rows, Frauds                        int
 	ROCAUC, AveragePrecision, RecallAt1 Value
-	TooFew                              string
+	TooFew                              bool
 }
 
 // Value is a number with its interval; NaN is not measured.
@@ -199,7 +200,7 @@ var pageHTML string
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"count": count, "number": number, "share": share, "metric": metric, "between": between, "date": date, "part": part,
-	"money": func(int64) string { return "" }, "signed": signed, "join": strings.Join, "recycled": recycled, "add": func(a, b int) int { return a + b },
+	"money": func(int64) string { return "" }, "signed": signed, "join": strings.Join, "recycled": recycled, "drifted": drifted, "steady": steady, "add": func(a, b int) int { return a + b },
 }).Parse(pageHTML))
 
 // view is the input with its pictures drawn.
@@ -289,11 +290,16 @@ func between(low, high *float64, isShare bool) string {
 	return metric(*low, isShare) + " to " + metric(*high, isShare)
 }
 
+// signed writes a difference; that of shares is in percentage points.
 func signed(v float64, isShare bool) string {
-	if v > 0 {
-		return "+" + metric(v, isShare)
+	text := strings.Replace(metric(v, isShare), "-", "−", 1)
+	if isShare {
+		text = strings.TrimSuffix(text, "%") + "pp"
 	}
-	return strings.Replace(metric(v, isShare), "-", "−", 1)
+	if v > 0 {
+		text = "+" + text
+	}
+	return text
 }
 
 func part(a, b int) string {
@@ -326,4 +332,15 @@ func recycled(features []Feature) []Feature {
 	out := slices.DeleteFunc(slices.Clone(features), func(f Feature) bool { return !f.RecyclesPolicy })
 	slices.SortStableFunc(out, func(a, b Feature) int { return cmp.Compare(b.Share, a.Share) })
 	return out
+}
+
+// drifted are the features that are listed: as many as pictured.
+func drifted(all []Drift) []Drift { return all[:min(len(all), mostBars)] }
+
+// steady says of the others that they moved less.
+func steady(all []Drift) string {
+	if len(all) <= mostBars {
+		return ""
+	}
+	return fmt.Sprintf("The other %d features have an index of at most %s.", len(all)-mostBars, number(all[mostBars].PSI))
 }

@@ -25,10 +25,15 @@ var (
 	fraud  = color.NRGBA{5, 5, 5, 255}
 	other  = color.NRGBA{6, 6, 6, 255}
 	policy = color.NRGBA{7, 7, 7, 255}
+	// For areas that others shine through.
+	softArea  = color.NRGBA{8, 8, 8, 255}
+	modelArea = color.NRGBA{9, 9, 9, 255}
+	fraudArea = color.NRGBA{10, 10, 10, 255}
 )
 
 var variables = strings.NewReplacer("#010101", "var(--ink)", "#020202", "var(--soft)", "#030303", "var(--line)", "#040404", "var(--model)",
-	"#050505", "var(--fraud)", "#060606", "var(--other)", "#070707", "var(--policy)")
+	"#050505", "var(--fraud)", "#060606", "var(--other)", "#070707", "var(--policy)",
+	"#080808", "var(--soft-area)", "#090909", "var(--model-area)", "#0A0A0A", "var(--fraud-area)")
 
 // picture is a drawing with the sentence that says how to read it.
 type picture struct {
