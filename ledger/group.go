@@ -132,6 +132,9 @@ func (s *stored) answer(c Claim) ([]byte, error) {
 	if string(s.digest) != string(c.Digest[:]) {
 		return nil, &ConflictError{c.RequestID, differences(s.request, c.Body)}
 	}
+	if len(s.response) == 0 {
+		return nil, fmt.Errorf("request %s: %w", c.RequestID, ErrNotKept)
+	}
 	return s.response, nil
 }
 

@@ -26,10 +26,12 @@ var (
 	ErrOutboxFull      = errors.New("too many events wait for history")
 	ErrUnauthenticated = errors.New("unknown, expired or revoked key")
 	ErrClosed          = errors.New("the ledger is closed")
+	ErrNotKept         = errors.New("it was decided, and its texts are no longer kept") // [Retention] is over
 )
 
-// DefaultMaxOutbox is the number of undelivered events at which new decisions are refused.
-const DefaultMaxOutbox = 100_000
+// DefaultMaxOutbox is the number of undelivered messages of a topic at which new decisions are refused: more than an hour's
+// at 200 decisions a second. A million take about 2 GB on disk.
+const DefaultMaxOutbox = 1_000_000
 
 // Options of a ledger; the zero value is ready for use.
 type Options struct {

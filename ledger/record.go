@@ -110,13 +110,15 @@ func differences(a, b []byte) []string {
 }
 
 // Decision finds a decision by its own id or by its request's. A request that was named like another's decision does not
-// hide it. The error is ErrNotFound when there is none.
+// hide it. The error is ErrNotFound when there is none, ErrNotKept when its texts are gone; only its inputs may be gone too.
 func (l *Ledger) Decision(ctx context.Context, id string) (Stored, error) {
 	for _, key := range []string{"decision_id", "request_id"} {
 		var s Stored
 		err := l.read.QueryRowContext(ctx, `SELECT request_id, decision_id, request, response, inputs, decided_at FROM decisions
 			WHERE `+key+` = $1`, id).Scan(&s.RequestID, &s.DecisionID, &s.Request, &s.Response, &s.Inputs, &s.DecidedAt)
 		switch {
+		case err == nil && len(s.Response) == 0:
+			return Stored{}, fmt.Errorf("decision %s: %w", id, ErrNotKept)
 		case err == nil:
 			return s, nil
 		case !errors.Is(err, sql.ErrNoRows):
