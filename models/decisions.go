@@ -2,42 +2,35 @@ package models
 
 import "math"
 
-// decisions are all splits of a model, to be decided for a vector at once and without branches: a vector is first spread
-// into a row with one entry for each way in which splits treat missing values, in which a plain comparison decides.
-type decisions struct {
-	count       int // of decisions, those of trees' imaginary nodes included
-	entries     []entry
-	numeric     []numericDecision
-	categorical []categoricalDecision
-}
-
-// entry is a feature under one treatment of missing values.
+// entry is a feature under one treatment of missing values. A vector is first spread into a row with a number for each entry
+// that occurs in a model, for which a plain comparison, without branches, is LightGBM's decision.
 type entry struct {
 	feature int32
 	missing uint8 // as LightGBM numbers them
 	left    bool  // where missing values go
 }
 
+// numericDecision holds the leans of the node with which it shares its place.
 type numericDecision struct {
 	threshold float64
-	at        int32
+	leans     [2]float64 // above, and at or below the threshold
 	entry     uint16
-	mirrored  uint8
 }
 
 type categoricalDecision struct {
-	node     *node
-	at       int32
-	mirrored uint8
+	categories []uint32
+	leans      [2]float64 // not in the set, in it
+	feature    uint32
+	node       uint32
 }
 
-func (d *decisions) add(n *node, at int, mirrored bool) {
-	flip := uint8(0)
-	if mirrored {
-		flip = 1
-	}
+// addDecision adds the decision of the next node.
+func (g *grove) addDecision(p *placed, entries *[]entry) {
+	n := p.node
+	leans := [2]float64{p.lean(p.mirrored), p.lean(!p.mirrored)}
 	if n.decision&isCategorical != 0 {
-		d.categorical = append(d.categorical, categoricalDecision{n, int32(at), flip})
+		g.categorical = append(g.categorical, categoricalDecision{n.categories, leans, uint32(n.feature), p.number})
+		g.numeric = append(g.numeric, numericDecision{}) // any: lookUp comes later
 		return
 	}
 	wanted := entry{n.feature, n.missing(), n.decision&defaultLeft != 0}
@@ -45,35 +38,50 @@ func (d *decisions) add(n *node, at int, mirrored bool) {
 		wanted.missing, wanted.left = 0, false
 	}
 	i := 0
-	for i < len(d.entries) && d.entries[i] != wanted {
+	for i < len(*entries) && (*entries)[i] != wanted {
 		i++
 	}
-	if i == len(d.entries) {
-		d.entries = append(d.entries, wanted)
+	if i == len(*entries) {
+		*entries = append(*entries, wanted)
 	}
-	d.numeric = append(d.numeric, numericDecision{n.threshold, int32(at), uint16(i), flip})
+	g.numeric = append(g.numeric, numericDecision{n.threshold, leans, uint16(i)})
 }
 
-// decide sets by node 1 for left, in trees as they are mirrored.
-func (d *decisions) decide(left []uint8, row, vec []float64) {
-	for i := range d.entries {
-		row[i] = d.entries[i].of(vec)
+// spread fills the row and the categories of a vector.
+func spread(row []float64, codes []uint32, entries []entry, vec []float64) {
+	for i := range entries {
+		row[i] = entries[i].of(vec)
 	}
-	for i := range d.numeric {
-		n := &d.numeric[i]
-		var goes uint8
+	for i, v := range vec {
+		codes[i] = categoryCode(v)
+	}
+}
+
+// compare sets the leans of all nodes by their numeric decisions.
+//
+//go:noinline
+func compare(leans, row []float64, numeric []numericDecision) { // in its caller it would not keep to registers
+	leans = leans[:len(numeric)]
+	for i := range numeric {
+		n := &numeric[i]
+		var below uint8
 		if row[n.entry] <= n.threshold {
-			goes = 1
+			below = 1
 		}
-		left[n.at] = goes ^ n.mirrored
+		leans[i] = n.leans[below&1]
 	}
-	for i := range d.categorical {
-		c := &d.categorical[i]
-		var goes uint8
-		if c.node.goesLeft(vec[c.node.feature]) {
-			goes = 1
+}
+
+// lookUp sets the leans of the categorical nodes.
+func lookUp(leans []float64, codes []uint32, categorical []categoricalDecision) {
+	for i := range categorical {
+		c := &categorical[i]
+		code := codes[c.feature]
+		var in uint32
+		if word := int(code / 32); word < len(c.categories) {
+			in = c.categories[word] >> (code % 32) & 1
 		}
-		left[c.at] = goes ^ c.mirrored
+		leans[c.node] = c.leans[in&1]
 	}
 }
 

@@ -129,30 +129,24 @@ func (m *Model) ownLogOdds(vec []float64) float64 {
 	return sum
 }
 
-// maxAdditivityError bounds |base + Σφ − log-odds| relative to max(1, |base| + Σ|φ|).
-const maxAdditivityError = 1e-9
-
 // Contributions fills dst, of len(Names()) values, with the exact path-dependent Shapley values of the features in
-// log-odds (see explainer), and returns the base value: the model's mean over its training rows. It scores the vector
-// too and refuses to explain a score that base and contributions do not add up to.
+// log-odds (see explainer), and returns the base value: the model's mean over its training rows. Base and contributions add
+// up to what [Model.LogOdds] answers, up to rounding: two readings of one text, so whoever decides by them compares (see
+// [AdditivityError]). It does not allocate.
 func (m *Model) Contributions(dst, vec []float64) (base float64, err error) {
-	logOdds, err := m.LogOdds(vec)
-	if err != nil {
-		return 0, err
+	if len(vec) != len(m.names) || len(dst) != len(m.names) {
+		return 0, fmt.Errorf("explain: a vector of %d values and room for %d for %d features", len(vec), len(dst), len(m.names))
 	}
-	if len(dst) != len(m.names) {
-		return 0, fmt.Errorf("explain: room for %d values for %d features", len(dst), len(m.names))
-	}
-	base = m.explainer.explain(dst, vec)
-	sum, scale := base, math.Abs(base)
-	for _, phi := range dst {
+	return m.explainer.explain(dst, vec), nil
+}
+
+// AdditivityError is how far base + contributions are from the log-odds: |base + Σφ − logOdds|.
+func AdditivityError(logOdds, base float64, contributions []float64) float64 {
+	sum := base
+	for _, phi := range contributions {
 		sum += phi
-		scale += math.Abs(phi)
 	}
-	if difference := math.Abs(sum - logOdds); !(difference <= maxAdditivityError*max(1, scale)) {
-		return 0, fmt.Errorf("explain: base and contributions add up to %v, the log-odds are %v", sum, logOdds)
-	}
-	return base, nil
+	return math.Abs(sum - logOdds)
 }
 
 func isFinite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }

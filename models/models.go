@@ -51,7 +51,7 @@ type Bundle struct {
 
 // Open reads a bundle's folder and checks all of it: sizes, hashes, strict JSON, that the model's features are the
 // catalogue's in name, order and kind, and that every golden row gets LightGBM's raw score bit for bit from leaves and
-// from our own reading, and its contributions within 1e-9·max(1, Σ|φ|). The error says what is wrong where.
+// from our own reading, and its contributions, which must add up, within 1e-9·max(1, Σ|φ|). The error says what is wrong where.
 func Open(dir string) (*Bundle, error) {
 	b, err := open(dir)
 	if err != nil {
@@ -171,14 +171,17 @@ func (m *Model) reproduces(golden []Golden) error {
 		if err != nil {
 			return fmt.Errorf("row %d: %w", i, err)
 		}
+		scale := 0.0
+		for _, c := range phi {
+			scale += math.Abs(c)
+		}
+		tolerance := 1e-9 * max(1, scale)
+		if off := AdditivityError(logOdds, base, phi); !(off <= tolerance) {
+			return fmt.Errorf("row %d: base and contributions are off the log-odds by %v", i, off)
+		}
 		if m.depth > goldenDepth || !explained {
 			continue
 		}
-		scale := 0.0
-		for _, c := range g.Contributions {
-			scale += math.Abs(float64(c))
-		}
-		tolerance := 1e-9 * max(1, scale)
 		if !(math.Abs(base-float64(g.Base)) <= tolerance) {
 			return fmt.Errorf("row %d: the base value is %v, LightGBM's %v", i, base, g.Base)
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -210,15 +211,24 @@ func survives(t *testing.T, text []byte, x []float64) bool {
 	}
 	phi := make([]float64, len(m.Names()))
 	for ; len(x) >= len(phi); x = x[len(phi):] {
-		if _, err := m.LogOdds(x[:len(phi)]); err != nil {
+		logOdds, err := m.LogOdds(x[:len(phi)])
+		if err != nil {
 			// Finite leaves may add up to an infinity.
 			if !strings.Contains(err.Error(), "leaves answered") {
 				t.Errorf("score: %v", err)
 			}
 			continue
 		}
-		if _, err := m.Contributions(phi, x[:len(phi)]); err != nil && !strings.Contains(err.Error(), "add up to") {
+		base, err := m.Contributions(phi, x[:len(phi)])
+		if err != nil {
 			t.Errorf("explain: %v", err)
+		}
+		scale := math.Abs(base)
+		for _, c := range phi {
+			scale += math.Abs(c)
+		}
+		if off := models.AdditivityError(logOdds, base, phi); scale < 1e300 && !(off <= 1e-9*max(1, scale)) {
+			t.Errorf("base and contributions are off the log-odds by %v", off)
 		}
 	}
 	return true

@@ -1,5 +1,7 @@
 package models
 
+import "math"
+
 // Bits of LightGBM's decision_type. Bits 2 and 3 hold the missing type.
 const (
 	isCategorical = 1 << 0
@@ -73,14 +75,19 @@ func (t *tree) check(where pair) error {
 
 func (n *node) missing() uint8 { return n.decision >> 2 }
 
-// goesLeft is LightGBM's Tree::NumericalDecision and Tree::CategoricalDecision (include/LightGBM/tree.h). A category
-// that does not fit an int32 goes right, as it does on x86-64.
+// categoryCode is the category of a value: truncated, and one that no set has for what is missing, negative or does not fit
+// an int32, which LightGBM sends to the right on x86-64.
+func categoryCode(v float64) uint32 {
+	if v > -1 && v < 1<<31 {
+		return uint32(v)
+	}
+	return math.MaxUint32
+}
+
+// goesLeft is LightGBM's Tree::NumericalDecision and Tree::CategoricalDecision (include/LightGBM/tree.h).
 func (n *node) goesLeft(v float64) bool {
 	if n.decision&isCategorical != 0 {
-		if !(v > -1 && v < 1<<31) {
-			return false
-		}
-		c := uint32(v)
+		c := categoryCode(v)
 		return int(c/32) < len(n.categories) && n.categories[c/32]>>(c%32)&1 != 0
 	}
 	if v != v {

@@ -104,6 +104,9 @@ func (e *Engine) Explanation(ctx context.Context, id string) (Explanation, error
 }
 
 func explanationOf(stored ledger.Stored) (Explanation, error) {
+	if len(stored.Inputs) == 0 {
+		return Explanation{}, fmt.Errorf("the inputs of decision %s: %w", stored.DecisionID, ledger.ErrNotKept)
+	}
 	var in Inputs
 	if err := json.Unmarshal(stored.Inputs, &in); err != nil {
 		return Explanation{}, fmt.Errorf("read the inputs of decision %s: %w", stored.DecisionID, err)
@@ -115,7 +118,7 @@ func explanationOf(stored ledger.Stored) (Explanation, error) {
 		for i := range in.Features {
 			contributions[i] = in.Features[i].Contribution
 		}
-		off := additivityError(*in.LogOdds, *in.Base, contributions)
+		off := models.AdditivityError(*in.LogOdds, *in.Base, contributions)
 		x.AdditivityError = &off
 	}
 	return x, nil

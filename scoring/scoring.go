@@ -264,7 +264,7 @@ func (d *decision) assess(ctx context.Context) error {
 	d.out.LatencyMS.Model = lap()
 	a.base, err = d.bundle.Contributions(a.contributions, d.vector)
 	if err == nil {
-		if off := additivityError(a.logOdds, a.base, a.contributions); !(off <= maxAdditivityError) {
+		if off := models.AdditivityError(a.logOdds, a.base, a.contributions); !(off <= maxAdditivityError) {
 			err = fmt.Errorf("the contributions are off by %g", off)
 		}
 	}
@@ -277,15 +277,6 @@ func (d *decision) assess(ctx context.Context) error {
 	d.seekCounterfactual()
 	d.out.LatencyMS.Explain = math.Round((d.out.LatencyMS.Explain+lap())*1000) / 1000
 	return nil
-}
-
-// additivityError is how far base + contributions are from the scorer's log-odds.
-func additivityError(logOdds, base float64, contributions []float64) float64 {
-	total := base
-	for _, phi := range contributions {
-		total += phi
-	}
-	return math.Abs(total - logOdds)
 }
 
 // stopwatch returns the milliseconds since it was last asked, to the microsecond.
