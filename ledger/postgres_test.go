@@ -1,0 +1,173 @@
+package ledger_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"vaglio"
+	"vaglio/ledger"
+	"vaglio/ledger/ledgertest"
+)
+
+// administer opens a ledger's database behind its back.
+func administer(t *testing.T, dsn string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("pgx", dsn)
+	must(t, err)
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func TestReplicasMigrateAFreshPostgreSQLAtOnce(t *testing.T) {
+	dsn := ledgertest.Postgres(t)
+	var opens sync.WaitGroup
+	for range 6 {
+		opens.Go(func() {
+			l, err := ledger.Open(context.Background(), dsn, ledger.Options{})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := l.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	opens.Wait()
+	var twice int
+	must(t, administer(t, dsn).QueryRow(`SELECT COUNT(*) - COUNT(DISTINCT version_id) FROM goose_db_version`).Scan(&twice))
+	if twice != 0 {
+		t.Errorf("%d migrations were applied twice", twice)
+	}
+}
+
+func TestAPostgreSQLThatCannotBeOpenedSaysWhyWithoutThePassword(t *testing.T) {
+	good := ledgertest.Postgres(t)
+	for dsn, want := range map[string]string{
+		strings.Replace(good, "postgres@/test", "postgres:sesame@/none", 1): "does not exist",
+		"postgres://u:sesame@127.0.0.1:1/db?connect_timeout=2":              "refused",
+		"postgres://u:sesame@127.0.0.1:port/db":                             "port",
+		"postgresql://u:sesame@/db?sslmode=perhaps":                         "sslmode",
+	} {
+		_, err := ledger.Open(t.Context(), dsn, ledger.Options{})
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "sesame") {
+			t.Errorf("%q: %v, want %q", dsn, err, want)
+		}
+	}
+}
+
+// TestABatchThatADeadlockEndedIsDecidedOneByOne makes the database end the first transaction that opens a request, as it does
+// with the victim of a deadlock.
+func TestABatchThatADeadlockEndedIsDecidedOneByOne(t *testing.T) {
+	dsn := ledgertest.Postgres(t)
+	l := open(t, dsn, ledger.Options{})
+	_, err := administer(t, dsn).Exec(`CREATE SEQUENCE victims;
+		CREATE FUNCTION deadlock() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			IF nextval('victims') <= 2 THEN RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'; END IF; RETURN NEW; END $$;
+		CREATE TRIGGER deadlock BEFORE INSERT ON open_requests FOR EACH ROW EXECUTE FUNCTION deadlock()`)
+	must(t, err)
+	var decided atomic.Int64
+	var calls sync.WaitGroup
+	for i := range 20 {
+		calls.Go(func() {
+			r := request(fmt.Sprint("rr_", i), "c", "p")
+			_, repeated, err := l.Record(context.Background(), claim(r), subject(r), func(s ledger.Standing) (ledger.Entry, error) {
+				decided.Add(1)
+				e := approval(r, at, vaglio.Minute)
+				e.Response = fmt.Append(nil, len(s.Reserved))
+				return e, nil
+			})
+			if repeated || err != nil {
+				t.Error(repeated, err)
+			}
+		})
+	}
+	calls.Wait()
+	if decided.Load() <= 20 {
+		t.Errorf("decided %d times", decided.Load())
+	}
+	seen := map[string]bool{}
+	for i := range 20 {
+		r := request(fmt.Sprint("rr_", i), "c", "p")
+		response, found, err := l.Lookup(t.Context(), claim(r))
+		if !found || err != nil || seen[string(response)] {
+			t.Errorf("%s: %q %v: each decision must have seen another number of reservations", r.ID, response, err)
+		}
+		seen[string(response)] = true
+	}
+	if got := reserved(t, l, ledger.Subject{Payment: "p", Currency: "EUR"}); got != 20*1999 {
+		t.Errorf("%d is reserved", got)
+	}
+}
+
+// TestAPostgreSQLThatDiesUnderLoadLosesNothing kills the server while two replicas record, and starts it again.
+func TestAPostgreSQLThatDiesUnderLoadLosesNothing(t *testing.T) {
+	const captured = 200_000
+	server := ledgertest.Start(t)
+	dsn := server.Database(t)
+	replicas := []*ledger.Ledger{open(t, dsn, ledger.Options{}), open(t, dsn, ledger.Options{})}
+	var answered sync.Map // id → response
+	var errs, recorded atomic.Int64
+	var calls sync.WaitGroup
+	enough, failed := make(chan struct{}), make(chan struct{})
+	for sender := range 8 {
+		calls.Go(func() {
+			for i := range 60 {
+				r := request(fmt.Sprintf("rr_%d_%d", sender, i), "c_"+fmt.Sprint(sender), fmt.Sprint("p_", i%3))
+				for { // until there is an answer, which may be that of an attempt whose outcome was unknown
+					var approved bool
+					response, _, err := replicas[(sender+i)%2].Record(context.Background(), claim(r), subject(r), bounded(r, captured, &approved))
+					if err == nil {
+						answered.Store(r.ID, string(response))
+						if recorded.Add(1) == 100 {
+							close(enough)
+						}
+						break
+					}
+					if errors.Is(err, ledger.ErrConflict) {
+						t.Error(err)
+						break
+					}
+					if errs.Add(1) == 1 {
+						close(failed)
+					}
+				}
+			}
+		})
+	}
+	<-enough
+	must(t, server.Kill())
+	<-failed
+	must(t, server.Restart())
+	calls.Wait()
+	var approved int64
+	for sender := range 8 {
+		for i := range 60 {
+			r := request(fmt.Sprintf("rr_%d_%d", sender, i), "c_"+fmt.Sprint(sender), fmt.Sprint("p_", i%3))
+			want, _ := answered.Load(r.ID)
+			response, found, err := replicas[0].Lookup(t.Context(), claim(r))
+			if err != nil || !found || string(response) != want {
+				t.Errorf("%s: %q %v (%v), want %q", r.ID, response, found, err, want)
+			}
+			if strings.Contains(string(response), "approve") {
+				approved += r.Amount
+			}
+		}
+	}
+	var held int64
+	for i := range 3 {
+		minor := reserved(t, replicas[1], ledger.Subject{Payment: fmt.Sprint("p_", i), Currency: "EUR"})
+		if held += minor; minor > captured || minor <= captured-1999 {
+			t.Errorf("%d of %d are reserved of payment %d", minor, int64(captured), i)
+		}
+	}
+	if n, err := replicas[0].Backlog(t.Context()); held != approved || n != 480 || err != nil {
+		t.Errorf("%d approved, %d reserved, %d events (%v)", approved, held, n, err)
+	}
+}
