@@ -3,6 +3,7 @@ package history
 import (
 	"context"
 	"io/fs"
+	"testing"
 
 	"vaglio"
 )
@@ -52,3 +53,12 @@ func ClusterStatements(cluster, database string) ([]string, error) {
 
 // ClusterSettings are those of connections to a cluster.
 var ClusterSettings = clusterSettings
+
+// CountRows counts the rows of a table, merged or not, that have a text anywhere.
+func (s *Store) CountRows(t testing.TB, table, text string) (n uint64) {
+	t.Helper()
+	if err := s.conn.QueryRow(t.Context(), "SELECT count() FROM "+table+" WHERE position(toString(tuple(*)), ?) > 0", text).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}

@@ -39,6 +39,7 @@ type Store struct {
 	conn         driver.Conn
 	now          func() vaglio.Instant
 	log          *slog.Logger
+	cluster      string // "": one server
 	baseCurrency string
 
 	storing sync.Mutex // one check-and-insert at a time, so that the first of an id wins
@@ -81,7 +82,7 @@ func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	s := &Store{conn: conn, log: o.Logger, now: func() vaglio.Instant { return vaglio.InstantOf(o.Now()) }}
+	s := &Store{conn: conn, log: o.Logger, cluster: o.Cluster, now: func() vaglio.Instant { return vaglio.InstantOf(o.Now()) }}
 	if err := errors.Join(s.fixBaseCurrency(ctx, o.BaseCurrency), s.loadRates(ctx)); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
