@@ -334,13 +334,15 @@ func recycled(features []Feature) []Feature {
 	return out
 }
 
-// drifted are the features that are listed: as many as pictured.
-func drifted(all []Drift) []Drift { return all[:min(len(all), mostBars)] }
+// mostDrifted bounds the list of features that moved.
+const mostDrifted = 12
+
+func drifted(all []Drift) []Drift { return all[:min(len(all), mostDrifted)] }
 
 // steady says of the others that they moved less.
 func steady(all []Drift) string {
-	if len(all) <= mostBars {
+	if len(all) <= mostDrifted {
 		return ""
 	}
-	return fmt.Sprintf("The other %d features have an index of at most %s.", len(all)-mostBars, number(all[mostBars].PSI))
+	return fmt.Sprintf("The other %d features have an index of at most %s.", len(all)-mostDrifted, number(all[mostDrifted].PSI))
 }
