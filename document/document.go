@@ -3,6 +3,7 @@
 package document
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -23,6 +24,9 @@ const (
 	maxMistakes     = 50
 	maxMistakeBytes = 500
 )
+
+// maxLines bounds the time of the YAML parser, which is quadratic in the keys of one mapping.
+const maxLines = 20_000
 
 // Root is a document under way.
 type Root struct {
@@ -54,6 +58,9 @@ func Parse(source []byte, maxBytes int) (root *Root, err error) {
 	}()
 	if len(source) > maxBytes {
 		return nil, fmt.Errorf("want at most %d bytes, not %d", maxBytes, len(source))
+	}
+	if lines := bytes.Count(source, []byte("\n")); lines > maxLines {
+		return nil, fmt.Errorf("want at most %d lines, not %d", maxLines, lines)
 	}
 	if line := tooDeep(source); line > 0 {
 		return nil, fmt.Errorf("line %d: is nested too deep", line)

@@ -166,8 +166,8 @@ func rangeOf(c *features.Catalogue, path string) (values interval, mayMiss bool)
 
 // Bounds of the work: a condition with more may hold.
 const (
-	maxAlternatives = 64
-	maxFacts        = 64 // in one alternative
+	maxAlternatives = 32
+	maxFacts        = 32 // in one alternative
 )
 
 // fact is one comparison: of a number with a constant, of a text with constants, or of either with nothing.
@@ -189,9 +189,6 @@ func neverHolds(node expression.Node, ranges func(string) (interval, bool)) stri
 	}
 	why := ""
 	for _, facts := range alternatives {
-		if len(facts) > maxFacts {
-			return ""
-		}
 		if why = contradiction(facts, ranges); why == "" {
 			return ""
 		}
@@ -200,13 +197,13 @@ func neverHolds(node expression.Node, ranges func(string) (interval, bool)) stri
 }
 
 // expand is a condition, or its opposite, as alternatives.
-func expand(node expression.Node, positive bool) (alternatives [][]fact, understood bool) {
+func expand(node expression.Node, positive bool) (alternatives [][]*fact, understood bool) {
 	switch n := node.(type) {
 	case *ast.BoolNode:
 		if n.Value == positive {
-			return [][]fact{{}}, true
+			return [][]*fact{{}}, true
 		}
-		return [][]fact{{{never: true, shown: "it is false"}}}, true
+		return [][]*fact{{{never: true, shown: "it is false"}}}, true
 	case *ast.UnaryNode:
 		if n.Operator == "not" || n.Operator == "!" {
 			return expand(n.Node, !positive)
@@ -218,25 +215,25 @@ func expand(node expression.Node, positive bool) (alternatives [][]fact, underst
 		case "or", "||":
 			return combine(n, positive, !positive)
 		default:
-			return [][]fact{compared(n, positive)}, true
+			return [][]*fact{compared(n, positive)}, true
 		}
 	case *ast.BuiltinNode, *ast.CallNode:
-		return [][]fact{called(n, positive)}, true
+		return [][]*fact{called(n, positive)}, true
 	}
-	return [][]fact{{}}, true // may hold
+	return [][]*fact{{}}, true // may hold
 }
 
 // combine joins the two sides: all of both, or either.
-func combine(n *ast.BinaryNode, positive, both bool) ([][]fact, bool) {
+func combine(n *ast.BinaryNode, positive, both bool) ([][]*fact, bool) {
 	left, ok := expand(n.Left, positive)
 	right, also := expand(n.Right, positive)
-	if !ok || !also || len(left)*len(right) > maxAlternatives {
+	if !ok || !also || len(left)*len(right) > maxAlternatives || len(left[0])+len(right[0]) > maxFacts {
 		return nil, false
 	}
 	if !both {
 		return append(left, right...), len(left)+len(right) <= maxAlternatives
 	}
-	var all [][]fact
+	var all [][]*fact
 	for _, l := range left {
 		for _, r := range right {
 			all = append(all, slices.Concat(l, r))
@@ -249,7 +246,7 @@ var opposites = map[string]string{"<": ">=", "<=": ">", ">": "<=", ">=": "<", "=
 
 var mirrored = map[string]string{"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
 
-func compared(n *ast.BinaryNode, positive bool) []fact {
+func compared(n *ast.BinaryNode, positive bool) []*fact {
 	operator, left, right := n.Operator, n.Left, n.Right
 	if !positive {
 		operator = opposites[operator]
@@ -258,7 +255,7 @@ func compared(n *ast.BinaryNode, positive bool) []fact {
 	if expression.PathOf(left) == "" && mirrored[operator] != "" {
 		operator, left, right = mirrored[operator], right, left
 	}
-	f := fact{path: expression.PathOf(left), shown: shown}
+	f := &fact{path: expression.PathOf(left), shown: shown}
 	if f.path == "" {
 		return nil
 	}
@@ -269,7 +266,7 @@ func compared(n *ast.BinaryNode, positive bool) []fact {
 		case "!=", "not in":
 			f.excluded = texts
 		}
-		return []fact{f}
+		return []*fact{f}
 	}
 	x, ok := constant(right)
 	if !ok {
@@ -288,7 +285,7 @@ func compared(n *ast.BinaryNode, positive bool) []fact {
 		return nil
 	}
 	f.within = &within
-	return []fact{f}
+	return []*fact{f}
 }
 
 func showing(node ast.Node, positive bool) string {
@@ -298,7 +295,7 @@ func showing(node ast.Node, positive bool) string {
 	return "not (" + node.String() + ")"
 }
 
-func called(node ast.Node, positive bool) []fact {
+func called(node ast.Node, positive bool) []*fact {
 	name, args := "", []ast.Node(nil)
 	switch n := node.(type) {
 	case *ast.BuiltinNode:
@@ -309,7 +306,7 @@ func called(node ast.Node, positive bool) []fact {
 	if len(args) != 1 || name != "missing" && name != "known" || expression.PathOf(args[0]) == "" {
 		return nil
 	}
-	return []fact{{path: expression.PathOf(args[0]), shown: showing(node, positive), missing: (name == "missing") == positive}}
+	return []*fact{{path: expression.PathOf(args[0]), shown: showing(node, positive), missing: (name == "missing") == positive}}
 }
 
 func constants(node ast.Node) ([]string, bool) {
@@ -349,7 +346,7 @@ func constant(node ast.Node) (float64, bool) {
 }
 
 // contradiction says why facts can't all hold; "" if they may.
-func contradiction(facts []fact, ranges func(string) (interval, bool)) string {
+func contradiction(facts []*fact, ranges func(string) (interval, bool)) string {
 	for i, f := range facts {
 		if f.never {
 			return f.shown
