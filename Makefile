@@ -37,6 +37,10 @@ test-real: go deps ## Run the examples on real data (VAGLIO_DATA, ../shared/data
 	@test -d "$(REAL_DATA)" || { echo "no folder $(REAL_DATA): set VAGLIO_DATA to the folder of the example data" >&2; exit 1; }
 	VAGLIO_DATA="$(REAL_DATA)" build/test -count=1 -tags real -run Real ./examples/...
 
+.PHONY: schemathesis
+schemathesis: deps build ## Hold a running server against its own description, with schemathesis (EXAMPLES, SEED)
+	build/schemathesis
+
 .PHONY: bench
 bench: go deps ## Run the benchmarks
 	go test -run '^$$' -bench . -benchmem ./...

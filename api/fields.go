@@ -46,6 +46,14 @@ var abouts = map[string]string{
 	"ReasonFeature":       "A feature's value beside what is usual.",
 }
 
+// received are the components that callers send.
+var received = map[string]bool{"Request": true, "PaymentState": true, "Event": true, "ReportedOutcome": true, "Execution": true, "Cancellation": true}
+
+// tied are the members that need each other.
+var tied = map[string]map[string][]string{"Event": moneyIsBoth, "ReportedOutcome": moneyIsBoth}
+
+var moneyIsBoth = map[string][]string{"amount": {"currency"}, "currency": {"amount"}}
+
 // constraints are what Go types do not tell of fields: meaning, limits and closed sets, by component and member. The
 // limits themselves live beside the validation.
 var constraints = sync.OnceValue(func() map[string]schema {
@@ -86,8 +94,8 @@ var constraints = sync.OnceValue(func() map[string]schema {
 		"ReportedOutcome.verdict":     choice("of a verdict: the reviewer's", string(vaglio.Approve), string(vaglio.Deny)),
 		"ReportedOutcome.amount":      amount,
 		"ReportedOutcome.currency":    currency,
-		"ReportedOutcome.reference":   {Description: "your own or the provider's", MinLength: 1, MaxLength: vaglio.MaxValueBytes, Pattern: printable},
-		"ReportedOutcome.clears":      {Description: "of clear: the id of the outcome that is taken back", MinLength: 1, MaxLength: vaglio.MaxOutcomeIDBytes, Pattern: printable},
+		"ReportedOutcome.reference":   {Description: "your own or the provider's", MaxLength: vaglio.MaxValueBytes, Pattern: printableOrEmpty},
+		"ReportedOutcome.clears":      {Description: "of clear: the id of the outcome that is taken back", MaxLength: vaglio.MaxOutcomeIDBytes, Pattern: printableOrEmpty},
 
 		"Decision.decision":          about("what is to happen with the money"),
 		"Decision.fraud_probability": between("calibrated; null without a model", 0, 1),

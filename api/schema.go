@@ -13,30 +13,30 @@ import (
 
 // schema is a JSON Schema (draft 2020-12), as much of it as the API needs.
 type schema struct {
-	Ref                  string         `json:"$ref,omitzero"`
-	Description          string         `json:"description,omitzero"`
-	Type                 types          `json:"type,omitempty"`
-	Format               string         `json:"format,omitzero"`
-	Const                any            `json:"const,omitempty"`
-	Enum                 []string       `json:"enum,omitempty"`
-	Pattern              string         `json:"pattern,omitzero"`
-	MinLength            int            `json:"minLength,omitzero"`
-	MaxLength            int            `json:"maxLength,omitzero"`
-	Minimum              *float64       `json:"minimum,omitzero"`
-	Maximum              *float64       `json:"maximum,omitzero"`
-	Items                *schema        `json:"items,omitzero"`
-	MinItems             int            `json:"minItems,omitzero"`
-	MaxItems             int            `json:"maxItems,omitzero"`
-	Required             []string       `json:"required,omitempty"`
-	Properties           members        `json:"properties,omitempty"`
-	PropertyNames        *schema        `json:"propertyNames,omitzero"`
-	AdditionalProperties any            `json:"additionalProperties,omitempty"` // false or a schema
-	MinProperties        int            `json:"minProperties,omitzero"`
-	MaxProperties        int            `json:"maxProperties,omitzero"`
-	DependentRequired    map[string]any `json:"dependentRequired,omitempty"`
-	OneOf                []*schema      `json:"oneOf,omitempty"`
-	AnyOf                []*schema      `json:"anyOf,omitempty"`
-	AllOf                []*schema      `json:"allOf,omitempty"`
+	Ref                  string              `json:"$ref,omitzero"`
+	Description          string              `json:"description,omitzero"`
+	Type                 types               `json:"type,omitempty"`
+	Format               string              `json:"format,omitzero"`
+	Const                any                 `json:"const,omitempty"`
+	Enum                 []string            `json:"enum,omitempty"`
+	Pattern              string              `json:"pattern,omitzero"`
+	MinLength            int                 `json:"minLength,omitzero"`
+	MaxLength            int                 `json:"maxLength,omitzero"`
+	Minimum              *float64            `json:"minimum,omitzero"`
+	Maximum              *float64            `json:"maximum,omitzero"`
+	Items                *schema             `json:"items,omitzero"`
+	MinItems             int                 `json:"minItems,omitzero"`
+	MaxItems             int                 `json:"maxItems,omitzero"`
+	Required             []string            `json:"required,omitempty"`
+	Properties           members             `json:"properties,omitempty"`
+	PropertyNames        *schema             `json:"propertyNames,omitzero"`
+	AdditionalProperties any                 `json:"additionalProperties,omitempty"` // false or a schema
+	MinProperties        int                 `json:"minProperties,omitzero"`
+	MaxProperties        int                 `json:"maxProperties,omitzero"`
+	DependentRequired    map[string][]string `json:"dependentRequired,omitempty"`
+	OneOf                []*schema           `json:"oneOf,omitempty"`
+	AnyOf                []*schema           `json:"anyOf,omitempty"`
+	AllOf                []*schema           `json:"allOf,omitempty"`
 }
 
 // types are the JSON types of a value; a single one is written without its array.
@@ -138,6 +138,9 @@ var marshaler = reflect.TypeFor[json.MarshalerTo]()
 // printable admits what the root package admits in ids and values: no control characters.
 const printable = "^[^\x00-\x1f\x7f-\u009f]+$"
 
+// printableOrEmpty is for members that mean nothing when they are empty.
+const printableOrEmpty = "^[^\x00-\x1f\x7f-\u009f]*$"
+
 var nameSchema = &schema{Pattern: "^[a-z][a-z0-9_]*$", MaxLength: vaglio.MaxNameBytes}
 
 var fieldsSchema = &schema{Type: types{"object"}, MaxProperties: vaglio.MaxFields, PropertyNames: nameSchema,
@@ -180,6 +183,9 @@ func (s *schemas) component(t reflect.Type) *schema {
 		return ref
 	}
 	out := &schema{Type: types{"object"}, AdditionalProperties: false, Description: abouts[name]}
+	if tied[name] != nil {
+		out.DependentRequired = tied[name]
+	}
 	s.components = append(s.components, member[*schema]{name, out})
 	s.fields(t, name, out)
 	return ref
@@ -213,14 +219,17 @@ func (s *schemas) fields(t reflect.Type, name string, out *schema) {
 		}
 		if !optional {
 			out.Required = append(out.Required, jsonName)
+		} else if received[name] {
+			one = orNull(one)
 		}
 		out.Properties = append(out.Properties, member[*schema]{jsonName, one})
 	}
 }
 
+// orNull admits null, which is read as if the member were not there.
 func orNull(s *schema) *schema {
-	if s.Ref != "" {
-		return &schema{AnyOf: []*schema{s, {Type: types{"null"}}}}
+	if s.Ref != "" || s.Enum != nil {
+		return &schema{Description: s.Description, AnyOf: []*schema{s, {Type: types{"null"}}}}
 	}
 	out := *s
 	out.Type = append(slices.Clone(s.Type), "null")
