@@ -40,8 +40,9 @@ func TestScoresAreLightGBMsBitForBit(t *testing.T) {
 	}
 }
 
+// In log-odds, where the contributions of these models are up to 4: measured, the worst of all kinds is 1.3e-14.
 func TestContributionsAreLightGBMsUpToItsPrecision(t *testing.T) {
-	const rows = 300
+	const rows, tolerance = 300, 1e-12
 	x := odd(rows, 12)
 	for kind := range kinds {
 		m := read(t, kind)
@@ -63,35 +64,8 @@ func TestContributionsAreLightGBMsUpToItsPrecision(t *testing.T) {
 				worst = max(worst, math.Abs(got-want[i][j]))
 			}
 		}
-		if !(worst <= 1e-9) {
+		if !(worst <= tolerance) {
 			t.Errorf("%s, depth %d: a contribution differs by %v", kind, m.Depth(), worst)
-		}
-	}
-}
-
-func TestContributionsAddUpAtAnyDepth(t *testing.T) {
-	m := read(t, "deep")
-	if m.Depth() < 20 {
-		t.Fatalf("the deep model has depth %d", m.Depth())
-	}
-	const rows = 500
-	x := odd(rows, 13)
-	phi := make([]float64, len(columns))
-	for i := range rows {
-		vec := x[i*len(columns) : (i+1)*len(columns)]
-		logOdds, err := m.LogOdds(vec)
-		if err != nil {
-			t.Fatal(err)
-		}
-		sum, err := m.Contributions(phi, vec)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, v := range phi {
-			sum += v
-		}
-		if math.Abs(sum-logOdds) > 1e-11 {
-			t.Errorf("row %d: %v instead of %v", i, sum, logOdds)
 		}
 	}
 }
