@@ -102,7 +102,6 @@ type MeasureOptions struct {
 	Seed              uint64
 	InversePropensity bool                              // weight by it, so that what was seldom looked into counts for its like
 	New               func(row int) (isNew, known bool) // whether its customer was new; nil: unknown
-	FraudType         func(row int) string              // of its label; nil: unknown
 	progress          func(done, total int)
 }
 
@@ -134,7 +133,7 @@ type ExamineOptions struct {
 	Period
 	Cut      vaglio.Instant // labels learned later are not used
 	Maturity vaglio.Instant // 0: DefaultMaturity
-	Measure  MeasureOptions // Thresholds, Currency, New and FraudType are filled in
+	Measure  MeasureOptions // Thresholds, Currency and New are filled in
 	Champion *models.Bundle // to compare with; nil, or the same model: no comparison
 	Rules    Rules          // to compare with; may be nil
 	Progress func(Progress) // may be nil
@@ -155,25 +154,28 @@ func Examine(ctx context.Context, b *models.Bundle, o ExamineOptions) (Examinati
 	if err != nil {
 		return Examination{}, err
 	}
-	x := Examination{Matrix: sets[0]}
+	return ExamineMatrix(ctx, b, sets[0], sets[1], o)
+}
+
+// ExamineMatrix is Examine for labelled rows in hand, by the catalogues of the model and of the champion; without a champion
+// theirs is nil. Of the options it reads no history, cut and maturity.
+func ExamineMatrix(ctx context.Context, b *models.Bundle, own, theirs *Matrix, o ExamineOptions) (x Examination, err error) {
+	x.Matrix = own
 	if x.Probability, err = probabilities(ctx, b, x.Matrix); err != nil {
 		return x, err
 	}
 	m := o.Measure
-	m.Thresholds, m.Currency, m.New = b.Manifest().Thresholds, o.History.BaseCurrency(), x.Matrix.newCustomers()
-	if m.FraudType, err = o.fraudTypes(ctx, x.Matrix); err != nil {
-		return x, err
-	}
+	m.Thresholds, m.Currency, m.New = b.Manifest().Thresholds, b.Manifest().BaseCurrency, x.Matrix.newCustomers()
 	if o.Progress != nil {
 		m.progress = func(done, total int) { o.Progress(Progress{Step: "evaluate", Done: done, Total: total}) }
 	}
 	var against []opponent
 	if o.Champion != nil && o.Champion.Identity() != b.Identity() {
-		theirs, err := probabilities(ctx, o.Champion, sets[1])
+		p, err := probabilities(ctx, o.Champion, theirs)
 		if err != nil {
 			return x, err
 		}
-		against = append(against, opponent{"champion " + o.Champion.Manifest().Version, theirs, verdictsOf(theirs, o.Champion.Manifest().Thresholds), true})
+		against = append(against, opponent{"champion " + o.Champion.Manifest().Version, p, verdictsOf(p, o.Champion.Manifest().Thresholds), true})
 	}
 	if o.Rules != nil {
 		baseline, err := o.Rules(ctx, x.Matrix)
@@ -274,7 +276,7 @@ func measure(ctx context.Context, rows []Row, probability []float64, o MeasureOp
 	verdicts := verdictsOf(probability, o.Thresholds)
 	own := g.board(probability, verdicts, true)
 	e := Evaluation{Rows: len(rows), Thresholds: o.Thresholds, Bootstrap: Bootstrap{o.Resamples, intervalLevel, "customer", o.Seed},
-		Intervals: map[string]Interval{}, Predictions: make([]Prediction, len(rows)), FraudTypes: fraudTypes(rows, own.ranked, probability, verdicts, &o)}
+		Intervals: map[string]Interval{}, Predictions: make([]Prediction, len(rows)), FraudTypes: fraudTypes(rows, own.ranked, probability, verdicts)}
 	fraud := make([]bool, len(rows))
 	for i := range rows {
 		e.Predictions[i], fraud[i] = Prediction{rows[i].ID, probability[i], rows[i].Fraud}, rows[i].Fraud

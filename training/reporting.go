@@ -1,9 +1,13 @@
 package training
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,9 +19,9 @@ import (
 
 // ReportParts is what a report shows besides an examination of the model. All of it may be missing.
 type ReportParts struct {
-	Before       *Matrix // to measure drift from: as a rule of the training period; nil: no drift
-	DriftOf      string  // what is compared with what, in a sentence
-	LabelSources []report.LabelSource
+	Before       *Matrix              // to measure drift from: as a rule of the training period; nil: no drift
+	DriftOf      string               // what is compared with what, in a sentence
+	LabelSources []report.LabelSource // nil: by the weights of the judged labels
 	Correlations *Correlations
 	Costs        *report.Costs
 	Exploration  string // what was let through to learn from it, in a sentence
@@ -27,6 +31,63 @@ type ReportParts struct {
 
 // swarmSample is how many requests a report explains one by one.
 const swarmSample = 1000
+
+// CostCurves are a plan's costs against both thresholds, for a report.
+func CostCurves(plan *CostPlan, currency string) *report.Costs {
+	digits, _ := vaglio.CurrencyDigits(currency)
+	line := func(name string, points []CostPoint) report.Line {
+		l := report.Line{Name: name}
+		for _, p := range points {
+			l.Points = append(l.Points, report.Point{X: p.Threshold, Y: p.Cost / math.Pow10(digits)})
+		}
+		return l
+	}
+	return &report.Costs{X: "Threshold (probability)", Y: "Cost, " + currency,
+		Curves:  []report.Line{line("by the probability below which is approved", plan.ByApproveBelow), line("by the probability from which is denied", plan.ByDenyFrom)},
+		Marks:   []report.Mark{{Name: "approve below", X: plan.Thresholds.ApproveBelow}, {Name: "deny from", X: plan.Thresholds.DenyFrom}},
+		Reading: "Each point is what a threshold would have cost with the best other threshold beside it, in paid fraud, wrong denials and reviews; the dashed lines are the recommended thresholds, where it cost least."}
+}
+
+// WriteReport writes report.html into a bundle's folder.
+func (x *Examination) WriteReport(ctx context.Context, dir string, b *models.Bundle, parts ReportParts) (err error) {
+	in, err := x.Report(ctx, b, parts)
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	f, err := os.Create(filepath.Join(dir, "report.html"))
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return report.Write(f, in)
+}
+
+// labelsByWeight tells labels apart by their weights, as the table of labels gives them.
+func labelsByWeight(rows []Row) []report.LabelSource {
+	names := map[report.LabelSource]string{{Frauds: 1, Weight: 1}: "confirmed, reported, or paid and then disputed", {Frauds: 1, Weight: 0.5}: "a reviewer's denial",
+		{Clean: 1, Weight: 1}: "nothing was said by maturity, or cleared", {Clean: 1, Weight: 0.8}: "a reviewer's approval"}
+	var out []report.LabelSource
+	for i := range rows {
+		source := report.LabelSource{Weight: rows[i].Weight, Clean: 1}
+		if rows[i].Fraud {
+			source = report.LabelSource{Weight: rows[i].Weight, Frauds: 1}
+		}
+		source.Name = cmp.Or(names[source], "of another weight")
+		at := slices.IndexFunc(out, func(s report.LabelSource) bool {
+			return s.Name == source.Name && s.Weight == source.Weight && (s.Frauds > 0) == rows[i].Fraud
+		})
+		if at < 0 {
+			out = append(out, source)
+			continue
+		}
+		out[at].Frauds += source.Frauds
+		out[at].Clean += source.Clean
+	}
+	slices.SortStableFunc(out, func(a, b report.LabelSource) int {
+		return cmp.Or(cmp.Compare(b.Frauds, a.Frauds), cmp.Compare(b.Clean, a.Clean), cmp.Compare(b.Weight, a.Weight))
+	})
+	return out
+}
 
 // Report is the input of a report on a model by its examination: importance, contributions and drift are measured here.
 func (x *Examination) Report(ctx context.Context, b *models.Bundle, parts ReportParts) (*report.Input, error) {
@@ -48,6 +109,9 @@ func (x *Examination) Report(ctx context.Context, b *models.Bundle, parts Report
 		return nil, err
 	}
 	tellImportance(in, &importance, x.Matrix)
+	if in.LabelSources == nil {
+		in.LabelSources = labelsByWeight(x.Matrix.Rows)
+	}
 	if parts.Correlations != nil {
 		in.Groups = parts.Correlations.Groups
 	}

@@ -2,12 +2,10 @@ package training
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
-	"strings"
 
 	"vaglio"
 )
@@ -247,17 +245,14 @@ type FraudType struct {
 }
 
 // fraudTypes lists the kinds, the most frequent first. Each fraud counts once, whatever its label's weight.
-func fraudTypes(rows []Row, r *ranked, probability []float64, verdicts []vaglio.Verdict, o *MeasureOptions) []FraudType {
+func fraudTypes(rows []Row, r *ranked, probability []float64, verdicts []vaglio.Verdict) []FraudType {
 	out := []FraudType{}
-	if o.FraudType == nil {
-		return out
-	}
 	threshold := r.thresholdAt(0.01)
 	for i := range rows {
 		if !rows[i].Fraud {
 			continue
 		}
-		kind := cmp.Or(o.FraudType(i), segmentUnknown)
+		kind := cmp.Or(rows[i].FraudType, segmentUnknown)
 		at := slices.IndexFunc(out, func(t FraudType) bool { return t.Type == kind })
 		if at < 0 {
 			at, out = len(out), append(out, FraudType{Type: kind})
@@ -280,19 +275,4 @@ func fraudTypes(rows []Row, r *ranked, probability []float64, verdicts []vaglio.
 	}
 	slices.SortStableFunc(out, func(a, b FraudType) int { return cmp.Or(cmp.Compare(b.Frauds, a.Frauds), cmp.Compare(a.Type, b.Type)) })
 	return out
-}
-
-// fraudTypes reads what the labels of a matrix's frauds say of their kind.
-func (o *ExamineOptions) fraudTypes(ctx context.Context, m *Matrix) (func(row int) string, error) {
-	kinds := map[string]string{}
-	err := o.History.Scan(ctx, []string{vaglio.KindFraudConfirmed}, o.From, math.MaxInt64, func(f vaglio.Fact) error {
-		if kind := f.Attributes.Get("fraud_type"); kind != "" && f.KnownAt <= o.Cut {
-			kinds[strings.Clone(f.Entities.Get(vaglio.EntityRequest))] = strings.Clone(kind)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read the kinds of fraud: %w", err)
-	}
-	return func(row int) string { return kinds[m.Rows[row].ID] }, nil
 }
