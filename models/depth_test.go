@@ -58,14 +58,17 @@ func TestContributionsAddUpAtAnyDepth(t *testing.T) {
 	}
 }
 
-// LightGBM takes the chains too, and scores them as we do.
+// LightGBM takes the chains too, with every type of missing values, and scores them as we do.
 func TestDeepTreesAreLightGBMs(t *testing.T) {
 	const depth, features, rows = 187, 20, 50
 	rng := rand.New(rand.NewPCG(1, 2))
 	text := chain(rng, depth, features)
 	x := make([]float64, rows*features)
+	special := []float64{math.NaN(), math.Inf(1), math.Inf(-1), 0, math.Copysign(0, -1), 1e-36, -1e-34}
 	for i := range x {
-		x[i] = rng.NormFloat64()
+		if x[i] = rng.NormFloat64(); rng.IntN(3) == 0 {
+			x[i] = special[rng.IntN(len(special))]
+		}
 	}
 	want, err := lightgbm.Predict(t.Context(), text, x, features)
 	if err != nil {
@@ -94,6 +97,7 @@ func chain(rng *rand.Rand, depth, features int) []byte {
 	}
 	zero := func(int) any { return 0 }
 	threshold := func(i int) any { return rng.NormFloat64() - float64(i%2)*4 }
+	decision := func(i int) any { return 2 * rng.IntN(6) } // missing: none, zero or NaN, to the right or to the left
 	right := func(i int) any {
 		if i == depth-1 {
 			return ^depth
@@ -103,7 +107,7 @@ func chain(rng *rand.Rand, depth, features int) []byte {
 	tree := fmt.Sprintf("Tree=0\nnum_leaves=%d\nnum_cat=0\nsplit_feature=%s\nsplit_gain=%s\nthreshold=%s\ndecision_type=%s\nleft_child=%s\n"+
 		"right_child=%s\nleaf_value=%s\nleaf_weight=%s\nleaf_count=%s\ninternal_value=%s\ninternal_weight=%s\ninternal_count=%s\n"+
 		"is_linear=0\nshrinkage=1\n\n\n",
-		depth+1, list(depth, func(int) any { return rng.IntN(features) }), list(depth, zero), list(depth, threshold), list(depth, zero),
+		depth+1, list(depth, func(int) any { return rng.IntN(features) }), list(depth, zero), list(depth, threshold), list(depth, decision),
 		list(depth, func(i int) any { return ^i }), list(depth, right), list(depth+1, func(int) any { return rng.NormFloat64() }),
 		list(depth+1, zero), list(depth+1, func(int) any { return 1 }), list(depth, zero), list(depth, zero),
 		list(depth, func(i int) any { return depth - i + 1 }))

@@ -30,6 +30,9 @@ var kinds = map[string]map[string]string{
 	"deep":      {"num_leaves": "255", "min_data_in_leaf": "1", "min_sum_hessian_in_leaf": "0", "max_bin": "1023"},
 	"200x31":    {"num_leaves": "31", "learning_rate": "0.02", "max_depth": "8"},
 	"small":     {"num_leaves": "7"},
+
+	"small one-hot": {"num_leaves": "7", "max_cat_to_onehot": "100"},
+	"small zero":    {"num_leaves": "7", "zero_as_missing": "true"},
 }
 
 var columns = []string{"amount", "count", "share", "age", "reason", "merchant", "hour", "gap", "flag", "noise"}
@@ -92,9 +95,12 @@ func train(t testing.TB, kind string) lightgbm.Result {
 	once, _ := trained.LoadOrStore(kind, sync.OnceValues(func() (lightgbm.Result, error) {
 		params := map[string]string{"learning_rate": "0.1"}
 		maps.Copy(params, kinds[kind])
-		rounds := map[string]int{"200x31": 200, "small": 5}[kind]
-		if rounds == 0 {
-			rounds = 40
+		rounds := 40
+		switch {
+		case kind == "200x31":
+			rounds = 200
+		case strings.HasPrefix(kind, "small"):
+			rounds = 5
 		}
 		return lightgbm.Train(t.Context(), lightgbm.Job{Params: params, Rounds: rounds, Train: sample(20_000, 1), Golden: odd(60, 3)}, nil)
 	}))

@@ -3,8 +3,10 @@ package models_test
 import (
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
+	"vaglio/models"
 	"vaglio/training/lightgbm"
 )
 
@@ -66,6 +68,26 @@ func TestContributionsAreLightGBMsUpToItsPrecision(t *testing.T) {
 		}
 		if !(worst <= tolerance) {
 			t.Errorf("%s, depth %d: a contribution differs by %v", kind, m.Depth(), worst)
+		}
+	}
+}
+
+// What differs between the versions of the format is not about trees.
+func TestVersionsTwoToFourAreRead(t *testing.T) {
+	text := string(train(t, "small").Model)
+	want := read(t, "small")
+	x := odd(100, 14)
+	for _, version := range []string{"v2", "v3", "v4"} {
+		m, err := models.ReadModel([]byte(strings.Replace(text, "version=v4", "version="+version, 1)))
+		if err != nil {
+			t.Fatalf("%s: %v", version, err)
+		}
+		for i := 0; i < len(x); i += len(columns) {
+			a, err := want.LogOdds(x[i : i+len(columns)])
+			b, err2 := m.LogOdds(x[i : i+len(columns)])
+			if a != b || err != nil || err2 != nil {
+				t.Errorf("%s: %v instead of %v, %v %v", version, b, a, err, err2)
+			}
 		}
 	}
 }
