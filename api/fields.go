@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"vaglio"
+	"vaglio/ledger"
 	"vaglio/scoring"
 )
 
@@ -28,6 +29,10 @@ var abouts = map[string]string{
 	"Decision":            "The answer to a request. It never changes.",
 	"Event":               "One thing that happened. It is stored once per id: the first wins.",
 	"ReportedOutcome":     "What became of a request: a label, from which training learns.",
+	"RequestState":        "A request with all that has become of it.",
+	"ExecutionReport":     "What the payment provider did.",
+	"Cancellation":        "The withdrawal of a request.",
+	"Revision":            "One thing that became of a request. Revisions are appended and never change.",
 	"Problem":             "What is answered instead (RFC 9457). Write programs against type; title and detail are for people.",
 	"Fault":               "One wrong thing: a place in the body, or a query parameter.",
 	"BatchEntry":          "What became of one request of a batch: its decision, or a problem.",
@@ -47,7 +52,10 @@ var abouts = map[string]string{
 }
 
 // received are the components that callers send.
-var received = map[string]bool{"Request": true, "PaymentState": true, "Event": true, "ReportedOutcome": true, "Execution": true, "Cancellation": true}
+var received = map[string]bool{"Request": true, "PaymentState": true, "Event": true, "ReportedOutcome": true, "ExecutionReport": true, "Cancellation": true}
+
+var requestStates = []string{string(ledger.PendingReview), string(ledger.AwaitingCustomer), string(ledger.Approved), string(ledger.PartlyApproved),
+	string(ledger.Denied), string(ledger.Cancelled), string(ledger.Expired)}
 
 // tied are the members that need each other.
 var tied = map[string]map[string][]string{"Event": moneyIsBoth, "ReportedOutcome": moneyIsBoth}
@@ -96,6 +104,26 @@ var constraints = sync.OnceValue(func() map[string]schema {
 		"ReportedOutcome.currency":    currency,
 		"ReportedOutcome.reference":   {Description: "your own or the provider's", MaxLength: vaglio.MaxValueBytes, Pattern: printableOrEmpty},
 		"ReportedOutcome.clears":      {Description: "of clear: the id of the outcome that is taken back", MaxLength: vaglio.MaxOutcomeIDBytes, Pattern: printableOrEmpty},
+
+		"Execution.state":              choice("what the provider says", ledger.Executions...),
+		"Execution.reference":          about("the provider's"),
+		"Execution.amount":             about("minor units that moved"),
+		"Execution.reason":             about("of a failure or cancellation"),
+		"Execution.at":                 about("when it happened"),
+		"ExecutionReport.state":        choice("what the provider says", ledger.Executions...),
+		"ExecutionReport.reference":    {Description: "the provider's", MaxLength: 2000},
+		"ExecutionReport.amount":       between("minor units that moved; all that was approved by default", 0, vaglio.MaxAmount),
+		"ExecutionReport.reason":       {Description: "of a failure or cancellation", MaxLength: 2000},
+		"ExecutionReport.at":           about("when it happened; now by default"),
+		"Cancellation.reason":          {Description: "why", MaxLength: 2000},
+		"RequestState.state":           choice("", requestStates...),
+		"RequestState.decision":        about("the first one, which never changes"),
+		"RequestState.approved_amount": about("by the decision, or by the reviewer since"),
+		"RequestState.amount":          about("minor units of currency, as requested"),
+		"RequestState.revisions":       about("what became of it, in order"),
+		"Revision.kind":                choice("", ledger.RevisionResolution, ledger.RevisionExecution, ledger.RevisionCancellation, ledger.RevisionExpiry),
+		"Revision.detail":              about("what the kind says: a Resolution, an Execution, a reason, a time"),
+		"Resolution.verdict":           {Enum: []string{string(vaglio.Approve), string(vaglio.Deny), string(ledger.AskCustomer)}},
 
 		"Decision.decision":          about("what is to happen with the money"),
 		"Decision.fraud_probability": between("calibrated; null without a model", 0, 1),

@@ -199,7 +199,11 @@ func TestTheExamplesAreTakenAndAnsweredAsDescribed(t *testing.T) {
 				if !isText {
 					example = string(jsonOf(t, body.(map[string]any)["example"]))
 				}
-				if w := ask(h, strings.ToUpper(method), target, example, "Content-Type", mediaType); w.Code != 200 {
+				want := 200
+				if strings.HasSuffix(template, "/execution") {
+					want = 409 // it waits for a reviewer
+				}
+				if w := ask(h, strings.ToUpper(method), target, example, "Content-Type", mediaType); w.Code != want {
 					t.Errorf("%s %s: %d %s", method, target, w.Code, w.Body)
 				}
 			}

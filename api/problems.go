@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -38,6 +39,7 @@ const (
 	RequestConflict      Kind = "request-conflict"
 	EventConflict        Kind = "event-conflict"
 	KeyMismatch          Kind = "idempotency-key-mismatch"
+	IllegalTransition    Kind = "illegal-transition"
 	OutcomeConflict      Kind = "outcome-conflict"
 	BodyTooLarge         Kind = "body-too-large"
 	UnsupportedMediaType Kind = "unsupported-media-type"
@@ -67,6 +69,7 @@ var Problems = map[Kind]struct {
 	RequestConflict:      {409, "Another request has this id"},
 	EventConflict:        {409, "Other events have these ids"},
 	KeyMismatch:          {422, "The header Idempotency-Key is not the request's id"},
+	IllegalTransition:    {409, "The request's state does not allow this"},
 	OutcomeConflict:      {409, "Other outcomes have these ids"},
 	BodyTooLarge:         {413, "The body is too large"},
 	UnsupportedMediaType: {415, "The body has a type that is not taken here"},
@@ -178,6 +181,7 @@ func problemOf(err error) *problem {
 	var tooLarge *http.MaxBytesError
 	var routing *echo.HTTPError
 	var conflict *ledger.ConflictError
+	var transition *ledger.TransitionError
 	switch {
 	case errors.As(err, &known):
 		return known
@@ -185,6 +189,8 @@ func problemOf(err error) *problem {
 		return invalidFields(InvalidRequest, faults(invalid, 0, ""))
 	case errors.As(err, &conflict):
 		return &problem{kind: RequestConflict, detail: "a decided request has this id and other content", errors: differing(conflict.Fields)}
+	case errors.As(err, &transition):
+		return problemf(IllegalTransition, "it is %s, which allows %s", transition.From, cmp.Or(strings.Join(transition.Legal, ", "), "nothing more"))
 	case errors.As(err, &tooLarge):
 		return problemf(BodyTooLarge, "at most %d bytes", tooLarge.Limit)
 	case errors.As(err, &routing) && routing.Code == http.StatusNotFound:

@@ -55,13 +55,14 @@ const (
 )
 
 const (
-	exampleRequest = `{"id":"rr_1","type":"refund","amount":1999,"currency":"EUR","reason":"not_received","entities":{"customer":"c_1","payment":"p_1","payout_instrument":"iban_7"}}`
-	exampleSecond  = `{"id":"rr_2","type":"cancellation","amount":500,"currency":"EUR","entities":{"customer":"c_2","payment":"p_2"},"payment":{"rail":"sct_inst","state":"pending"}}`
-	examplePayment = `{"id":"evt_1","kind":"payment","occurred_at":"2026-11-22T10:00:00.123Z","entities":{"customer":"c_1","payment":"p_1"},"amount":1999,"currency":"EUR"}`
-	exampleLogin   = `{"id":"evt_2","kind":"login","occurred_at":"2026-11-22T10:05:00Z","entities":{"customer":"c_1","device":"d_9"},"attributes":{"channel":"app"}}`
-	exampleOutcome = `{"id":"out_1","request_id":"rr_1","outcome":"chargeback","occurred_at":"2026-11-22T12:00:00Z","amount":1999,"currency":"EUR","reference":"cb-7781"}`
-	exampleVerdict = `{"id":"out_2","request_id":"rr_2","outcome":"verdict","verdict":"deny","occurred_at":"2026-11-22T12:00:00Z"}`
-	exampleClear   = `{"id":"out_3","request_id":"rr_2","outcome":"clear","clears":"out_2","occurred_at":"2026-11-22T13:00:00Z"}`
+	exampleRequest   = `{"id":"rr_1","type":"refund","amount":1999,"currency":"EUR","reason":"not_received","entities":{"customer":"c_1","payment":"p_1","payout_instrument":"iban_7"}}`
+	exampleSecond    = `{"id":"rr_2","type":"cancellation","amount":500,"currency":"EUR","entities":{"customer":"c_2","payment":"p_2"},"payment":{"rail":"sct_inst","state":"pending"}}`
+	examplePayment   = `{"id":"evt_1","kind":"payment","occurred_at":"2026-11-22T10:00:00.123Z","entities":{"customer":"c_1","payment":"p_1"},"amount":1999,"currency":"EUR"}`
+	exampleLogin     = `{"id":"evt_2","kind":"login","occurred_at":"2026-11-22T10:05:00Z","entities":{"customer":"c_1","device":"d_9"},"attributes":{"channel":"app"}}`
+	exampleExecution = `{"state":"submitted","reference":"tr-4711"}`
+	exampleOutcome   = `{"id":"out_1","request_id":"rr_1","outcome":"chargeback","occurred_at":"2026-11-22T12:00:00Z","amount":1999,"currency":"EUR","reference":"cb-7781"}`
+	exampleVerdict   = `{"id":"out_2","request_id":"rr_2","outcome":"verdict","verdict":"deny","occurred_at":"2026-11-22T12:00:00Z"}`
+	exampleClear     = `{"id":"out_3","request_id":"rr_2","outcome":"clear","clears":"out_2","occurred_at":"2026-11-22T13:00:00Z"}`
 )
 
 var (
@@ -95,6 +96,23 @@ var routes = []route{
 		query:    []parameter{{name: "audience", about: "who reads it: auditor by default", of: oneOf(audiences()), example: "reviewer"}},
 		answer:   media{mediaType: typeJSON, of: anyOf{scoring.AuditorExplanation{}, scoring.ReviewerExplanation{}, scoring.CustomerExplanation{}}},
 		problems: []Kind{NotFound}, atOnce: 64, timeout: 10 * time.Second, handle: (*Server).explanation},
+	{method: "GET", path: "/v1/requests/:id", name: "request", summary: "Read what has become of a request",
+		about:  "Its state with the decision, a reviewer's resolution, the execution, and every revision in order.",
+		scopes: []string{ledger.ScopeScore, ledger.ScopeReview}, answer: media{mediaType: typeJSON, of: ledger.RequestState{}},
+		problems: []Kind{NotFound}, atOnce: 256, timeout: 10 * time.Second, handle: (*Server).requestState},
+	{method: "POST", path: "/v1/requests/:id/execution", name: "execute", summary: "Tell what the payment provider did",
+		about: "Of an approved refund: submitted keeps the approval from expiring; succeeded, failed and cancelled end what it holds back. The same again " +
+			"changes nothing. Without amount, all that was approved moved; without at, it happened now.",
+		scopes: []string{ledger.ScopeScore}, headers: []parameter{idempotencyKey},
+		bodies:  []media{{mediaType: typeJSON, of: executionReport{}, example: exampleExecution}},
+		maxBody: 64 << 10, answer: media{mediaType: typeJSON, of: ledger.RequestState{}},
+		problems: []Kind{NotFound, InvalidRequest, IllegalTransition, KeyMismatch}, atOnce: 256, timeout: 10 * time.Second, handle: (*Server).execution},
+	{method: "POST", path: "/v1/requests/:id/cancel", name: "cancel", summary: "Withdraw a request",
+		about:  "One that is neither over nor on its way to be paid. A cancelled request stays as it is.",
+		scopes: []string{ledger.ScopeScore}, headers: []parameter{idempotencyKey},
+		bodies:  []media{{mediaType: typeJSON, of: cancellation{}, example: `{"reason":"the customer called"}`}},
+		maxBody: 64 << 10, answer: media{mediaType: typeJSON, of: ledger.RequestState{}},
+		problems: []Kind{NotFound, InvalidRequest, IllegalTransition, KeyMismatch}, atOnce: 256, timeout: 10 * time.Second, handle: (*Server).cancel},
 	{method: "POST", path: "/v1/events", name: "events", summary: "Store events",
 		about: "One event, an array or NDJSON; at most 20,000 events, 256 KiB each. 200 means that all of them are stored. When any is wrong " +
 			"(invalid-events), none of the call is stored. When ids conflict (event-conflict), the others are stored and the conflicting ones are named.",

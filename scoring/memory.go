@@ -104,24 +104,29 @@ func (e *Engine) MemoryStats() states.Stats {
 	return states.Stats{}
 }
 
-// Store takes events into history. All of them are stored, and count for the next decision, when it returns without an
-// error.
+// Store takes events into history, and tells the ledger of the money that they moved. All of them are stored, and count for
+// the next decision, when it returns without an error; after one they are to be sent again.
 func (e *Engine) Store(ctx context.Context, events []vaglio.Event) ([]vaglio.Outcome, error) {
 	outcomes, err := e.history.Insert(ctx, events)
-	if err != nil || e.cache == 0 {
+	if err != nil {
 		return outcomes, err
 	}
 	var ids []string
 	for i, outcome := range outcomes {
-		if outcome == vaglio.Stored {
+		if outcome == vaglio.Stored || outcome == vaglio.Repeated { // the call before may have ended between the two
 			ids = append(ids, events[i].ID)
 		}
 	}
 	stored, err := e.history.Events(ctx, ids) // completed and converted, as history has them
 	if err != nil {
-		e.log.Error("stored events reach memory a little later", "error", err)
-		return outcomes, nil
+		return outcomes, err
 	}
-	e.remember(slices.Collect(maps.Values(stored)))
+	facts := slices.Collect(maps.Values(stored))
+	if err := e.ledger.Move(ctx, facts); err != nil {
+		return outcomes, err
+	}
+	if e.cache > 0 {
+		e.remember(facts)
+	}
 	return outcomes, nil
 }
