@@ -19,10 +19,10 @@ const maxCandidates = 400
 const fewestRequestsWith = 0.02
 
 // candidates lists rows that a catalogue lacks: aggregates over each kind of event in the timelines of each entity that
-// requests carry, the plainest first, at most limit, and how many there would have been. Denials and labels are left out:
-// they would feed past policy back.
+// requests carry, of each the most telling first, at most limit, and how many there would have been. Denials and labels are left
+// out: they would feed past policy back.
 func candidates(ctx context.Context, h *history.Store, base *features.Catalogue, p Period, limit int) (rows []features.Row, possible int, err error) {
-	carried, err := carriedEntities(ctx, h, p)
+	carried, requests, err := carriedEntities(ctx, h, p)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -32,7 +32,7 @@ func candidates(ctx context.Context, h *history.Store, base *features.Catalogue,
 	}
 	known := surroundings{kinds: map[string]map[string]history.Census{}, carried: carried}
 	for _, c := range census {
-		if slices.Contains(policyKinds, c.Kind) || c.Events < 20 {
+		if slices.Contains(policyKinds, c.Kind) || float64(c.Events) < max(20, 0.01*requests) {
 			continue
 		}
 		if known.kinds[c.EntityKind] == nil {
@@ -44,29 +44,36 @@ func candidates(ctx context.Context, h *history.Store, base *features.Catalogue,
 	for _, name := range base.Names() {
 		names[name] = true
 	}
-	for tier := range tiers {
-		for _, at := range known.places() {
-			for _, r := range tiers[tier](&known, at) {
-				r.Entity, r.Events = cmp.Or(r.Entity, at.entity), []string{at.kind}
-				r.Name = nameOf(&r)
-				r.Reason = reasonOf(base, at, &r)
-				if len(r.Name) > vaglio.MaxNameBytes || names[r.Name] || base.Has(&r) {
-					continue
-				}
-				names[r.Name] = true
-				if possible++; len(rows) < limit {
-					rows = append(rows, r)
-				}
+	places := known.places()
+	for round, more := 0, true; more; round++ { // each place gives one at a time, so that the bound leaves none of them out
+		more = false
+		for _, at := range places {
+			forms := known.forms(at)
+			if round >= len(forms) {
+				continue
+			}
+			more = true
+			r := forms[round]
+			r.Entity, r.Events = cmp.Or(r.Entity, at.entity), []string{at.kind}
+			r.Name = nameOf(&r)
+			r.Reason = reasonOf(base, at, &r)
+			if len(r.Name) > vaglio.MaxNameBytes || names[r.Name] || base.Has(&r) {
+				continue
+			}
+			names[r.Name] = true
+			if possible++; len(rows) < limit {
+				rows = append(rows, r)
 			}
 		}
 	}
 	return rows, possible, nil
 }
 
-// carriedEntities are the kinds of entities that requests of a period name, by their share, those that hardly any names left out.
-func carriedEntities(ctx context.Context, h *history.Store, p Period) (map[string]float64, error) {
-	counts, requests := map[string]float64{}, 0.0
-	err := h.Scan(ctx, []string{vaglio.KindRefundRequested}, p.From, p.Until, func(f vaglio.Fact) error {
+// carriedEntities are the kinds of entities that requests of a period name, by their share, those that hardly any names left out,
+// and the number of requests.
+func carriedEntities(ctx context.Context, h *history.Store, p Period) (counts map[string]float64, requests float64, err error) {
+	counts = map[string]float64{}
+	err = h.Scan(ctx, []string{vaglio.KindRefundRequested}, p.From, p.Until, func(f vaglio.Fact) error {
 		requests++
 		for _, e := range f.Entities {
 			if counts[e.Name] == 0 {
@@ -77,7 +84,7 @@ func carriedEntities(ctx context.Context, h *history.Store, p Period) (map[strin
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	for kind, n := range counts {
 		if counts[kind] = n / requests; counts[kind] < fewestRequestsWith || kind == vaglio.EntityRequest {
@@ -85,9 +92,9 @@ func carriedEntities(ctx context.Context, h *history.Store, p Period) (map[strin
 		}
 	}
 	if len(counts) == 0 {
-		return nil, fmt.Errorf("no refund request in [%v, %v)", p.From, p.Until)
+		return nil, 0, fmt.Errorf("no refund request in [%v, %v)", p.From, p.Until)
 	}
-	return counts, nil
+	return counts, requests, nil
 }
 
 // surroundings are what history holds around requests.
@@ -145,45 +152,36 @@ func (s *surroundings) others(at place) []string {
 	return out
 }
 
-// tiers make candidates of a place, the plainest tier first. The timeline of a payment is short: windows tell nothing there.
-var tiers = []func(*surroundings, place) []features.Row{
-	func(_ *surroundings, at place) []features.Row {
-		since := features.Row{Aggregate: "since_last", Window: "all"}
-		if at.entity == vaglio.EntityPayment {
-			return []features.Row{since, {Aggregate: "count", Window: "all"}}
+// forms are the aggregates of a place, the most telling ones first. The timeline of a payment is short: windows tell nothing there.
+func (s *surroundings) forms(at place) []features.Row {
+	sinceLast, sinceFirst := features.Row{Aggregate: "since_last", Window: "all"}, features.Row{Aggregate: "since_first", Window: "all"}
+	if at.entity == vaglio.EntityPayment {
+		return []features.Row{{Aggregate: "count", Window: "all"}, sinceLast, sinceFirst}
+	}
+	rows := append(windows("count", "", "24h"), sinceLast)
+	others := s.others(at)
+	if at.money {
+		rows = append(rows, windows("sum", "amount", "30d")...)
+	}
+	for _, other := range others {
+		if at.entity != vaglio.EntityCustomer && other == vaglio.EntityCustomer { // who shares it
+			rows = slices.Insert(rows, 1, windows("distinct", other, "30d")...)
 		}
-		return append(windows("count", "", "6h", "24h", "7d", "30d"), since)
-	},
-	func(s *surroundings, at place) []features.Row {
-		rows := []features.Row{{Aggregate: "since_first", Window: "all"}}
-		if at.entity == vaglio.EntityPayment {
-			return rows
+		if at.entity == vaglio.EntityCustomer && s.carried[other] > 0 { // whether it is known to the customer
+			rows = append(rows, features.Row{Entity: at.entity + "+" + other, Aggregate: "since_first", Window: "all"})
 		}
-		if at.money {
-			rows = append(rows, windows("sum", "amount", "24h", "30d")...)
+	}
+	rows = append(append(rows, windows("count", "", "6h", "7d", "30d")...), sinceFirst)
+	if at.money {
+		rows = slices.Concat(rows, windows("mean", "amount", "30d"), windows("max", "amount", "30d"), windows("sum", "amount", "24h", "7d", "90d"))
+	}
+	for _, other := range others {
+		rows = append(rows, windows("distinct", other, "7d", "90d")...)
+		if at.entity == vaglio.EntityCustomer && s.carried[other] > 0 {
+			rows = append(rows, features.Row{Entity: at.entity + "+" + other, Aggregate: "count", Window: "30d"})
 		}
-		for _, other := range s.others(at) {
-			rows = append(rows, windows("distinct", other, "7d")...)
-			if s.carried[other] > 0 && at.entity == vaglio.EntityCustomer {
-				rows = append(rows, features.Row{Entity: at.entity + "+" + other, Aggregate: "count", Window: "30d"},
-					features.Row{Entity: at.entity + "+" + other, Aggregate: "since_first", Window: "all"})
-			}
-		}
-		return rows
-	},
-	func(s *surroundings, at place) []features.Row {
-		if at.entity == vaglio.EntityPayment {
-			return nil
-		}
-		rows := windows("count", "", "1h", "90d")
-		if at.money {
-			rows = slices.Concat(rows, windows("mean", "amount", "30d"), windows("max", "amount", "30d"), windows("sum", "amount", "7d", "90d"))
-		}
-		for _, other := range s.others(at) {
-			rows = append(rows, windows("distinct", other, "24h", "90d")...)
-		}
-		return append(rows, features.Row{Aggregate: "habit", Window: "90d", Within: "2h"})
-	},
+	}
+	return append(append(rows, windows("count", "", "1h", "90d")...), features.Row{Aggregate: "habit", Window: "90d", Within: "2h"})
 }
 
 func windows(aggregate, of string, spans ...string) []features.Row {

@@ -90,10 +90,14 @@ func Recommend(ctx context.Context, h *history.Store, choose, judge *Matrix, cho
 }
 
 // RecommendFor plans thresholds for a bundle on the labelled requests of a period: the earlier half chooses, the later half judges.
-// o says History, LabelsUntil, Maturity, Now and Progress.
+// The period lies behind the model's training. o says History, LabelsUntil, Maturity, Now and Progress.
 func RecommendFor(ctx context.Context, b *models.Bundle, p Period, o Options, r RecommendOptions) (CostPlan, error) {
 	if err := p.check("judged"); err != nil {
 		return CostPlan{}, err
+	}
+	if until := b.Manifest().Training.Until; p.From < until {
+		return CostPlan{}, fmt.Errorf("the period begins at %v, but the model was trained on requests until %v: there it flatters itself; begin then or later",
+			p.From, until)
 	}
 	o.Catalogue, o.Train = b.Catalogue(), p
 	o.fill()

@@ -95,8 +95,11 @@ func TestThresholdsAreRecommendedFromHistory(t *testing.T) {
 	if want := "thresholds least_cost current approve_all"; strings.Join(ways, " ") != want {
 		t.Errorf("compared with %v", ways)
 	}
-	if _, err := training.RecommendFor(t.Context(), bundle, training.Period{From: t0, Until: t0 + vaglio.Hour}, o, training.RecommendOptions{Costs: costs}); err == nil ||
-		!strings.Contains(err.Error(), "both classes are needed") {
-		t.Errorf("%v", err)
+	for want, wrong := range map[string]training.Period{"both classes are needed": {From: testPeriod.From, Until: testPeriod.From + 2*vaglio.Hour},
+		"flatters itself": {From: testPeriod.From - 1, Until: testPeriod.Until}} {
+		_, err := training.RecommendFor(t.Context(), bundle, wrong, o, training.RecommendOptions{Costs: costs})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in %v", want, err)
+		}
 	}
 }

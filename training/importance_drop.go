@@ -126,7 +126,8 @@ func (o *DropOptions) columns(m *Matrix) ([][]int, error) {
 }
 
 // CheckFeatures replays the training period of a bundle, finds its correlated features, and leaves each of them out, the groups of
-// correlated ones together, and last all that recycle past policy: at the bundle's own parameters, split as for training.
+// correlated ones together, and last all that recycle past policy, unless d.Groups says which: at the bundle's own parameters,
+// split as for training.
 // o says History, LabelsUntil, Maturity, Now and Progress.
 func CheckFeatures(ctx context.Context, b *models.Bundle, o Options, d DropOptions) (DropCheck, Correlations, error) {
 	manifest := b.Manifest()
@@ -140,7 +141,9 @@ func CheckFeatures(ctx context.Context, b *models.Bundle, o Options, d DropOptio
 	if err != nil {
 		return DropCheck{}, Correlations{}, err
 	}
-	d.Groups = dropGroups(m, alike.Groups)
+	if d.Groups == nil {
+		d.Groups = dropGroups(m, alike.Groups)
+	}
 	if d.Params == nil {
 		d.Params = manifest.Parameters
 	}

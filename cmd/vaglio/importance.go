@@ -135,6 +135,7 @@ func newDrop() *cobra.Command {
 	var d training.DropOptions
 	var labelsUntil vaglio.Instant
 	var model, maturity string
+	var only []string
 	cmd := &cobra.Command{
 		Use:     "drop",
 		Short:   "Train without each feature, and each group of correlated ones, and compare",
@@ -149,6 +150,9 @@ func newDrop() *cobra.Command {
 				return usagef("--rounds and --seeds want 1 or more, --rows 1000 or more")
 			}
 			d.Seed = o.seed
+			for _, name := range only {
+				d.Groups = append(d.Groups, []string{name})
+			}
 			var found training.DropCheck
 			err = o.run(cmd, func(in *installation, h *history.Store, progress func(training.Progress)) error {
 				bundle, err := in.openModel(model)
@@ -169,6 +173,7 @@ func newDrop() *cobra.Command {
 	o.otherFlags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&model, "model", "", "folder of a bundle, or version in the registry (default: the champion)")
+	f.StringSliceVar(&only, "only", nil, "leave out only these features, each on its own")
 	f.IntVar(&d.Rounds, "rounds", 60, "rounds of boosting of each training")
 	f.IntVar(&d.Seeds, "seeds", 3, "trainings of each group")
 	f.IntVar(&d.Rows, "rows", 50_000, "requests to look at, at most: all frauds up to half of them, honest ones evenly over time")

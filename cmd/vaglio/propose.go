@@ -96,9 +96,9 @@ func showProposal(w io.Writer, p training.Proposal) {
 	}
 	var cells [][]string
 	for _, r := range rows {
-		cells = append(cells, []string{r.Name, fmt.Sprintf("%+.4f", r.Gain), fmt.Sprintf("%+.4f to %+.4f", r.Interval.Low, r.Interval.High), r.Reason})
+		cells = append(cells, []string{r.Name, fmt.Sprintf("%+.4f", r.Gain), fmt.Sprintf("%+.4f to %+.4f", r.Interval.Low, r.Interval.High), "- " + r.YAML()})
 	}
-	table(w, []string{title, "GAIN", "95 %", "REASON"}, cells, nil)
+	table(w, []string{title, "GAIN", "95 %", "ROW"}, cells, nil)
 	fmt.Fprintf(w, "on later requests: average precision %.4f without them, %.4f with them, %+.4f to %+.4f more (95 %%)\n",
 		p.Base, p.Extended, p.Interval.Low, p.Interval.High)
 }
