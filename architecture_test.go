@@ -19,7 +19,7 @@ var arrows = map[string][]string{
 	"document":          {"."},
 	"parquet":           {"."},
 	"expression":        {},
-	"features":          {".", "expression"},
+	"features":          {".", "document", "expression"},
 	"models":            {".", "features"},
 	"history":           {"."},
 	"history/embedded":  {"native"},

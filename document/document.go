@@ -48,12 +48,23 @@ type Value struct {
 	root *Root
 }
 
-// Parse reads one document of at most so many bytes. Anchors, aliases, tags and merges are refused: an alias can make a small
-// file a huge one, and go-yaml panics on some tags.
-func Parse(source []byte, maxBytes int) (root *Root, err error) {
+// Parse reads one document of at most so many bytes.
+func Parse(source []byte, maxBytes int) (*Root, error) {
+	body, err := Plain(source, maxBytes)
+	if err != nil {
+		return nil, err
+	}
+	root := &Root{}
+	root.Value = Value{node: body, line: 1, root: root}
+	return root, nil
+}
+
+// Plain is the tree of one document of at most so many bytes. Anchors, aliases, tags and merges are refused: an alias can make a
+// small file a huge one, and go-yaml panics on some tags.
+func Plain(source []byte, maxBytes int) (body ast.Node, err error) {
 	defer func() {
 		if reason := recover(); reason != nil { // of the YAML library, on what is hardly YAML
-			root, err = nil, fmt.Errorf("want plain YAML: %v", reason)
+			body, err = nil, fmt.Errorf("want plain YAML: %v", reason)
 		}
 	}()
 	if len(source) > maxBytes {
@@ -74,14 +85,12 @@ func Parse(source []byte, maxBytes int) (root *Root, err error) {
 	case len(file.Docs) > 1:
 		return nil, fmt.Errorf("want one YAML document, not %d", len(file.Docs))
 	}
-	body := file.Docs[0].Body
+	body = file.Docs[0].Body
 	var refused fancy
 	if ast.Walk(&refused, body); refused.line > 0 {
 		return nil, fmt.Errorf("line %d: anchors, aliases, tags and merges have no place here", refused.line)
 	}
-	root = &Root{}
-	root.Value = Value{node: body, line: 1, root: root}
-	return root, nil
+	return body, nil
 }
 
 // tooDeep is the line where brackets or items are nested so deep that the parser would take minutes over it, 0 for none.

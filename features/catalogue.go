@@ -13,9 +13,9 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 
 	"vaglio"
+	yamldoc "vaglio/document"
 )
 
 // document is a catalogue as it is written.
@@ -84,9 +84,6 @@ var nameForm = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
 
 // Parse compiles a catalogue. All its errors come together, each with line, feature and reason.
 func Parse(source []byte) (*Catalogue, error) {
-	if len(source) > maxCatalogueBytes {
-		return nil, fmt.Errorf("a catalogue is at most %d bytes", maxCatalogueBytes)
-	}
 	doc, body, err := read(source)
 	if err != nil {
 		return nil, err
@@ -100,70 +97,20 @@ func Parse(source []byte) (*Catalogue, error) {
 	return compile(doc)
 }
 
-// read decodes one strict YAML document. Anchors and tags are refused: an alias can make a small file a huge one, and the
-// decoder panics on some tags.
+// read decodes one strict document of plain YAML.
 func read(source []byte) (doc document, body ast.Node, err error) {
 	defer func() {
 		if reason := recover(); reason != nil { // of the YAML library, on what is hardly YAML
-			err = fmt.Errorf("a catalogue is plain YAML: %v", reason)
+			err = fmt.Errorf("want plain YAML: %v", reason)
 		}
 	}()
-	if line := tooDeep(source); line > 0 {
-		return doc, nil, fmt.Errorf("line %d: a catalogue is not nested that deep", line)
-	}
-	file, err := parser.ParseBytes(source, 0)
-	if err != nil {
-		return doc, nil, errors.New(yaml.FormatError(err, false, false))
-	}
-	if len(file.Docs) != 1 || file.Docs[0].Body == nil {
-		return doc, nil, fmt.Errorf("a catalogue is one YAML document, not %d", len(file.Docs))
-	}
-	body = file.Docs[0].Body
-	var refused fancy
-	if ast.Walk(&refused, body); refused.line > 0 {
-		return doc, nil, fmt.Errorf("line %d: a catalogue has no anchors, aliases and tags", refused.line)
+	if body, err = yamldoc.Plain(source, maxCatalogueBytes); err != nil {
+		return doc, nil, err
 	}
 	if err := yaml.NewDecoder(bytes.NewReader(source), yaml.Strict()).Decode(&doc); err != nil {
 		return doc, nil, errors.New(yaml.FormatError(err, false, false))
 	}
 	return doc, body, nil
-}
-
-// tooDeep is the line where brackets or items are nested so deep that the parser would take minutes over it, 0 for none.
-func tooDeep(source []byte) int {
-	const limit = 64
-	line, open := 0, 0
-	for text := range bytes.Lines(source) {
-		line++
-		items := text[:len(text)-len(bytes.TrimLeft(text, "-? "))]
-		if bytes.Count(items, []byte("-"))+bytes.Count(items, []byte("?")) > limit {
-			return line
-		}
-		for _, c := range text {
-			switch c {
-			case '[', '{':
-				open++
-			case ']', '}':
-				open = max(0, open-1)
-			}
-			if open > limit {
-				return line
-			}
-		}
-	}
-	return 0
-}
-
-// fancy is the line of the last node that makes more than plain YAML, 0 for none.
-type fancy struct{ line int }
-
-// Visit implements ast.Visitor.
-func (f *fancy) Visit(node ast.Node) ast.Visitor {
-	switch node.(type) {
-	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
-		f.line = node.GetToken().Position.Line
-	}
-	return f
 }
 
 func featureLines(body ast.Node) []int {

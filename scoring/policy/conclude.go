@@ -101,6 +101,12 @@ type Evaluation struct {
 	codes   []string
 }
 
+// Segment is the name of the segment that the request is in, "" for none.
+func (ev *Evaluation) Segment() string { return ev.segment }
+
+// Stake is what is at risk in the request.
+func (ev *Evaluation) Stake() Stake { return ev.stake }
+
 // Evaluate does all that needs no counters and no exposure. in is not kept beyond the last Conclude.
 func (b *Bound) Evaluate(in *Input, into *Evaluation) {
 	ev := into
