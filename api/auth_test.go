@@ -56,6 +56,7 @@ func TestEveryRouteWantsItsScope(t *testing.T) {
 	allows("POST", "/v1/score?dry_run=true&as_of=2026-11-22T10:00:00Z", "admin")
 	allows("GET", "/v1/decisions/dec_1", "score review")
 	allows("GET", "/v1/decisions/dec_1/explanation", "score review")
+	allows("GET", "/v1/decisions?customer=c_1", "review")
 	allows("GET", "/v1/requests/rr_1", "score review")
 	allows("POST", "/v1/requests/rr_1/execution", "score")
 	allows("POST", "/v1/requests/rr_1/cancel", "score")

@@ -137,7 +137,7 @@ func (s *schemas) operation(r *route) *operation {
 			Schema: &schema{Type: types{"string"}, MinLength: 1}, Example: examplePath[name]})
 	}
 	for _, p := range r.query {
-		o.Parameters = append(o.Parameters, documentParameter{Name: p.name, In: "query", Description: p.about, Schema: s.of(p.of)})
+		o.Parameters = append(o.Parameters, documentParameter{Name: p.name, In: "query", Description: p.about, Required: p.required, Schema: s.of(p.of)})
 	}
 	for _, p := range r.headers {
 		o.Parameters = append(o.Parameters, documentParameter{Name: p.name, In: "header", Description: p.about, Schema: s.of(p.of)})
@@ -209,6 +209,11 @@ func (r *route) curl(address string) string {
 	path := r.template()
 	for _, name := range r.pathParameters() {
 		path = strings.Replace(path, "{"+name+"}", examplePath[name], 1)
+	}
+	for _, p := range r.query {
+		if p.required {
+			path += "?" + p.name + "=" + p.example
+		}
 	}
 	command := fmt.Sprintf("curl %s%s", address, path)
 	if r.scopes != nil {

@@ -36,6 +36,7 @@ type parameter struct {
 	name, about string
 	of          any // as schemas.of takes it
 	example     string
+	required    bool
 }
 
 // media is a body: its type, what it holds and an example that the tests send or get.
@@ -86,6 +87,13 @@ var routes = []route{
 		bodies:  []media{{mediaType: typeJSON, of: array{vaglio.Request{}, 1, maxBatch}, example: "[" + exampleRequest + "," + exampleSecond + "]"}},
 		maxBody: 8 << 20, answer: media{mediaType: typeJSON, of: array{batchEntry{}, 1, maxBatch}}, problems: []Kind{InvalidRequest},
 		atOnce: 4, timeout: 30 * time.Second, handle: (*Server).scoreBatch},
+	{method: "GET", path: "/v1/decisions", name: "decisions", summary: "List the decisions on a customer's requests",
+		about:  "The newest first. next, also in the header Link, is the cursor of the next page; without it this is the last.",
+		scopes: []string{ledger.ScopeReview}, query: []parameter{
+			{name: "customer", about: "the customer's id", of: &schema{Type: types{"string"}, MinLength: 1, MaxLength: vaglio.MaxValueBytes}, example: "c_1", required: true},
+			{name: "from", about: "decided at or after", of: vaglio.Instant(0)}, {name: "until", about: "decided before", of: vaglio.Instant(0)},
+			limitParameter, cursorParameter},
+		answer: media{mediaType: typeJSON, of: decisionsPage{}}, answerHeaders: []string{"Link"}, atOnce: 32, timeout: 10 * time.Second, handle: (*Server).decisions},
 	{method: "GET", path: "/v1/decisions/:id", name: "decision", summary: "Read a decision",
 		about:  "By its id or by its request's, byte for byte as it was answered.",
 		scopes: []string{ledger.ScopeScore, ledger.ScopeReview}, answer: media{mediaType: typeJSON, of: vaglio.Decision{}},

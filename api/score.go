@@ -133,6 +133,42 @@ func (s *Server) decision(x *exchange) error {
 	return x.Blob(http.StatusOK, typeJSON, body)
 }
 
+// decisionsPage is a page of a list of decisions.
+type decisionsPage struct {
+	Decisions []ledger.Listed `json:"decisions"`
+	Next      string          `json:"next,omitzero"` // the cursor of the next page; "": this is the last
+}
+
+// decisions lists those on requests of a customer, the newest first.
+func (s *Server) decisions(x *exchange) error {
+	customer := x.QueryParams().Get("customer")
+	if customer == "" || len(customer) > vaglio.MaxValueBytes {
+		return invalidParameter("customer", "want the id of a customer, at most %d bytes", vaglio.MaxValueBytes)
+	}
+	from, err := x.instantParameter("from")
+	if err != nil {
+		return err
+	}
+	until, err := x.instantParameter("until")
+	if err != nil {
+		return err
+	}
+	after, limit, err := pageOf[ledger.Place](x)
+	if err != nil {
+		return err
+	}
+	all, err := s.ledger.DecisionsOf(x.Request().Context(), customer, from, until, after, limit+1)
+	if err != nil {
+		return err
+	}
+	page := decisionsPage{Decisions: all[:min(limit, len(all))]}
+	if len(all) > limit {
+		last := page.Decisions[limit-1]
+		page.Next = x.next(ledger.Place{DecidedAt: last.DecidedAt, RequestID: last.RequestID})
+	}
+	return x.json(http.StatusOK, &page)
+}
+
 // explanation shows what led to a decision, to the audience that ?audience names.
 func (s *Server) explanation(x *exchange) error {
 	id, err := x.param("id")

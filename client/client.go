@@ -167,6 +167,46 @@ func (c *Client) Explanation(ctx context.Context, id, audience string) (jsontext
 	return *v, nil
 }
 
+// State is what has become of a request since its decision.
+type State struct {
+	RequestID      string         `json:"request_id"`
+	DecisionID     string         `json:"decision_id"`
+	State          string         `json:"state"` // pending_review, awaiting_customer, approved, partly_approved, denied, cancelled, expired
+	Verdict        vaglio.Verdict `json:"decision"`
+	ApprovedAmount int64          `json:"approved_amount"` // minor units of Currency
+	Currency       string         `json:"currency"`
+	ValidUntil     vaglio.Instant `json:"valid_until"`
+	ReviewDueAt    vaglio.Instant `json:"review_due_at"`
+	Execution      *Execution     `json:"execution"` // nil: none was told
+}
+
+// Execution is what a payment provider did.
+type Execution struct {
+	State     string         `json:"state"`              // submitted, succeeded, failed, cancelled
+	Reference string         `json:"reference,omitzero"` // the provider's
+	Amount    int64          `json:"amount,omitzero"`    // minor units that moved; 0: all that was approved
+	Reason    string         `json:"reason,omitzero"`    // of a failure or cancellation
+	At        vaglio.Instant `json:"at,omitzero"`        // 0: now
+}
+
+// Request reads what has become of a request.
+func (c *Client) Request(ctx context.Context, id string) (*State, error) {
+	return get[State](ctx, c, "/v1/requests/"+url.PathEscape(id), "read request "+id)
+}
+
+// Execute tells what the payment provider did. The same again changes nothing; what the request's state does not allow is
+// ErrConflict.
+func (c *Client) Execute(ctx context.Context, id string, e Execution) (*State, error) {
+	return post[State](ctx, c, "/v1/requests/"+url.PathEscape(id)+"/execution", &e, "tell the execution of request "+id)
+}
+
+// Cancel withdraws a request. What the request's state does not allow is ErrConflict.
+func (c *Client) Cancel(ctx context.Context, id, reason string) (*State, error) {
+	return post[State](ctx, c, "/v1/requests/"+url.PathEscape(id)+"/cancel", &struct {
+		Reason string `json:"reason,omitzero"`
+	}{reason}, "withdraw request "+id)
+}
+
 // post sends a value and reads the answer into a T.
 func post[T any](ctx context.Context, c *Client, path string, v any, doing string) (*T, error) {
 	body, err := json.Marshal(v)

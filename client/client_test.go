@@ -124,6 +124,25 @@ func TestABatchAnswersEachRequest(t *testing.T) {
 	}
 }
 
+func TestARequestIsFollowedAndWithdrawn(t *testing.T) {
+	c := connect(t, serverURL, scoreKey)
+	r := request("followed/1")
+	if _, err := c.Score(t.Context(), &r); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := c.Request(t.Context(), r.ID); err != nil || s.State != "pending_review" || s.RequestID != r.ID || s.ReviewDueAt == 0 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if _, err := c.Execute(t.Context(), r.ID, client.Execution{State: "submitted"}); !errors.Is(err, client.ErrConflict) {
+		t.Errorf("%v", err)
+	}
+	for range 2 {
+		if s, err := c.Cancel(t.Context(), r.ID, "the customer called"); err != nil || s.State != "cancelled" {
+			t.Errorf("%+v, %v", s, err)
+		}
+	}
+}
+
 func TestProblemsAreErrorsOfTheirKind(t *testing.T) {
 	c := connect(t, serverURL, scoreKey)
 	is := func(err, kind error, typ string) {
