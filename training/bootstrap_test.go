@@ -18,7 +18,8 @@ import (
 // requests each, in turn, one every ten minutes.
 func drawn(n, each int, fraudShare, separation float64, random *rand.Rand) ([]training.Row, []float64) {
 	rows, probability := make([]training.Row, n), make([]float64, n)
-	traits := []*training.Traits{{Channel: "app", Country: "IT", Rail: "card", Type: "refund"}, {Channel: "web", Country: "FR", Rail: "sct_inst", Type: "cancellation"}}
+	traits := []*training.Traits{{Channel: "app", Country: "IT", Rail: "card", Type: "refund"}, {Channel: "web", Country: "FR", Rail: "sct_inst",
+		Type: "cancellation"}}
 	for i := range rows {
 		fraud := random.Float64() < fraudShare
 		logOdds := random.NormFloat64() - 3

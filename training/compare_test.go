@@ -31,21 +31,23 @@ func twoModels(t *testing.T) (examine training.ExamineOptions, good, poor *model
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Catalogue = parse(t, "name: poor\nfeatures:\n  - {name: login_failed_1m, entity: customer, events: [login_failed], aggregate: count, window: 1m, reason: ACCOUNT_CHANGED}\n"+
+	o.Catalogue = parse(t, "name: poor\nfeatures:\n  - {name: login_failed_1m, entity: customer, events: [login_failed], aggregate: count, window: 1m, "+
+		"reason: ACCOUNT_CHANGED}\n"+
 		"  - {name: hour, expr: request.hour}\n")
 	o.Rounds, o.Version, o.Dir = 2, "v0", filepath.Join(t.TempDir(), "poor")
 	o.Params = map[string]string{"max_depth": "1", "num_leaves": "2", "learning_rate": "0.01"}
 	if poor, _, err = training.Train(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
-	return training.ExamineOptions{History: o.History, Period: testPeriod, Cut: vaglio.InstantOf(today()), Measure: training.MeasureOptions{Resamples: 100, Seed: 1}}, good, poor
+	return training.ExamineOptions{History: o.History, Period: testPeriod, Cut: vaglio.InstantOf(today()),
+		Measure: training.MeasureOptions{Resamples: 100, Seed: 1}}, good, poor
 }
 
 func TestAModelIsExaminedBesideTheChampionAndRulesOnTheSameRows(t *testing.T) {
 	o, good, poor := twoModels(t)
 	o.Champion = poor
 	random := 0
-	o.Rules = func(_ context.Context, m *training.Matrix) (training.Baseline, error) {
+	o.Rules = func(_ context.Context, _ *training.Matrix) (training.Baseline, error) {
 		return func(row int) vaglio.Verdict { // a rule that knows nothing holds up every fourth request
 			if random++; row%4 == 0 {
 				return vaglio.Review
@@ -64,7 +66,8 @@ func TestAModelIsExaminedBesideTheChampionAndRulesOnTheSameRows(t *testing.T) {
 	for _, d := range x.Against[1].Differences {
 		differences[d.Metric] = d
 	}
-	if d := differences["roc_auc"]; d.Verdict != training.DifferenceBetter || *d.Model != x.ROCAUC || math.Abs(*d.Other-0.5) > 0.05 || d.Interval.Low > *d.Difference {
+	if d := differences["roc_auc"]; d.Verdict != training.DifferenceBetter || *d.Model != x.ROCAUC || math.Abs(*d.Other-0.5) > 0.05 ||
+		d.Interval.Low > *d.Difference {
 		t.Errorf("AUC beside rules that know nothing: %+v", d)
 	}
 	if d := differences["frauds_stopped_at_its_load"]; *d.Model < 0.9 || math.Abs(*d.Other-0.25) > 0.06 || d.Verdict != training.DifferenceBetter {

@@ -59,7 +59,8 @@ type measured interface {
 }
 
 // measureAll measures the parts on the rows as they are, and on the same resamples.
-func (g *ground) measureAll(ctx context.Context, b *Bootstrap, parts []measured, progress func(done, total int)) (point [][]float64, drawn [][][]float64, err error) {
+func (g *ground) measureAll(ctx context.Context, b *Bootstrap, parts []measured, progress func(done, total int)) (point [][]float64,
+	drawn [][][]float64, err error) {
 	all := 0
 	for _, p := range parts {
 		point = append(point, make([]float64, p.size()))

@@ -72,7 +72,8 @@ func TestMetricsAreTheirDefinitions(t *testing.T) {
 			p[i] = float64(random.IntN(8)) / 8
 		}
 		rows[0].Fraud, rows[0].Weight, rows[1].Fraud, rows[1].Weight = true, 1, false, 1
-		e := measured(t, rows, p, training.MeasureOptions{TopK: []int{1, 7, 13, 1000}, DailyK: 3, Resamples: -1, Thresholds: models.Thresholds{ApproveBelow: 0.3, DenyFrom: 0.8}})
+		e := measured(t, rows, p, training.MeasureOptions{TopK: []int{1, 7, 13, 1000}, DailyK: 3, Resamples: -1,
+			Thresholds: models.Thresholds{ApproveBelow: 0.3, DenyFrom: 0.8}})
 		near(t, "AUC", e.ROCAUC, pairwiseAUC(rows, p))
 		near(t, "average precision", e.AveragePrecision, stepwisePrecision(rows, p))
 		for rate, got := range map[float64]float64{0.001: e.RecallAt01FPR, 0.005: e.RecallAt05FPR, 0.01: e.RecallAt1FPR, 0.05: e.RecallAt5FPR} {

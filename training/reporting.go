@@ -43,9 +43,11 @@ func CostCurves(plan *CostPlan, currency string) *report.Costs {
 		return l
 	}
 	return &report.Costs{X: "Threshold (probability)", Y: "Cost, " + currency,
-		Curves:  []report.Line{line("by the probability below which is approved", plan.ByApproveBelow), line("by the probability from which is denied", plan.ByDenyFrom)},
-		Marks:   []report.Mark{{Name: "approve below", X: plan.Thresholds.ApproveBelow}, {Name: "deny from", X: plan.Thresholds.DenyFrom}},
-		Reading: "Each point is what a threshold would have cost with the best other threshold beside it, in paid fraud, wrong denials and reviews; the dashed lines are the recommended thresholds, where it cost least."}
+		Curves: []report.Line{line("by the probability below which is approved", plan.ByApproveBelow), line("by the probability from which is denied",
+			plan.ByDenyFrom)},
+		Marks: []report.Mark{{Name: "approve below", X: plan.Thresholds.ApproveBelow}, {Name: "deny from", X: plan.Thresholds.DenyFrom}},
+		Reading: "Each point is what a threshold would have cost with the best other threshold beside it, in paid fraud, wrong denials and reviews; the " +
+			"dashed lines are the recommended thresholds, where it cost least."}
 }
 
 // WriteReport writes report.html into a bundle's folder.
@@ -64,7 +66,8 @@ func (x *Examination) WriteReport(ctx context.Context, dir string, b *models.Bun
 
 // labelsByWeight tells labels apart by their weights, as the table of labels gives them.
 func labelsByWeight(rows []Row) []report.LabelSource {
-	names := map[report.LabelSource]string{{Frauds: 1, Weight: 1}: "confirmed, reported, or paid and then disputed", {Frauds: 1, Weight: 0.5}: "a reviewer's denial",
+	names := map[report.LabelSource]string{
+		{Frauds: 1, Weight: 1}: "confirmed, reported, or paid and then disputed", {Frauds: 1, Weight: 0.5}: "a reviewer's denial",
 		{Clean: 1, Weight: 1}: "nothing was said by maturity, or cleared", {Clean: 1, Weight: 0.8}: "a reviewer's approval"}
 	var out []report.LabelSource
 	for i := range rows {
@@ -92,12 +95,16 @@ func labelsByWeight(rows []Row) []report.LabelSource {
 // Report is the input of a report on a model by its examination: importance, contributions and drift are measured here.
 func (x *Examination) Report(ctx context.Context, b *models.Bundle, parts ReportParts) (*report.Input, error) {
 	manifest := b.Manifest()
-	in := &report.Input{Name: manifest.Name, Version: manifest.Version, SHA256: b.Identity().SHA256, CreatedAt: manifest.CreatedAt, Currency: manifest.BaseCurrency,
-		LabelSources: parts.LabelSources, Costs: parts.Costs, Exploration: parts.Exploration, Settings: settings(&manifest, b, parts.Settings)}
+	in := &report.Input{Name: manifest.Name, Version: manifest.Version, SHA256: b.Identity().SHA256, CreatedAt: manifest.CreatedAt,
+		Currency: manifest.BaseCurrency, LabelSources: parts.LabelSources, Costs: parts.Costs, Exploration: parts.Exploration,
+		Settings: settings(&manifest, b, parts.Settings)}
 	for _, w := range []struct {
 		name string
 		models.Window
-	}{{"training", manifest.Training}, {"calibration", manifest.Calibration}, {"test", models.Window{From: x.From, Until: x.Until, Rows: x.Rows, Positives: x.Frauds}}} {
+	}{
+		{"training", manifest.Training}, {"calibration", manifest.Calibration},
+		{"test", models.Window{From: x.From, Until: x.Until, Rows: x.Rows, Positives: x.Frauds}},
+	} {
 		if w.Rows > 0 {
 			in.Windows = append(in.Windows, report.Window{Name: w.name, From: w.From, Until: w.Until, Rows: w.Rows, Frauds: w.Positives})
 		}
@@ -144,8 +151,8 @@ func settings(m *models.Manifest, b *models.Bundle, more []report.Setting) []rep
 	for _, name := range sortedKeys(m.Libraries) {
 		out = append(out, report.Setting{Name: name + " version", Value: m.Libraries[name]})
 	}
-	return append(out, report.Setting{Name: "trees", Value: strconv.Itoa(b.Trees())}, report.Setting{Name: "deepest tree", Value: strconv.Itoa(b.Depth()) + " splits"},
-		report.Setting{Name: "features", Value: strconv.Itoa(len(b.Names()))})
+	return append(out, report.Setting{Name: "trees", Value: strconv.Itoa(b.Trees())},
+		report.Setting{Name: "deepest tree", Value: strconv.Itoa(b.Depth()) + " splits"}, report.Setting{Name: "features", Value: strconv.Itoa(len(b.Names()))})
 }
 
 func sortedKeys(m map[string]string) []string {
@@ -173,7 +180,8 @@ var metricTexts = []struct {
 	{"frauds_stopped", "Frauds stopped", "Frauds denied or sent to review by the thresholds.", true, false},
 	{atSameLoad, "Frauds stopped at its load", "Frauds found when as many requests are held up as by the other.", true, false},
 	{"honest_held_up", "Honest requests held up", "Honest requests denied or sent to review.", true, false},
-	{"expected_calibration_error", "Calibration error", "Mean distance of the probability said from the share that was fraud; resampling can only add to it, so it has no interval.", true, true},
+	{"expected_calibration_error", "Calibration error",
+		"Mean distance of the probability said from the share that was fraud; resampling can only add to it, so it has no interval.", true, true},
 	{"log_loss", "Log loss", "Mean surprise by the outcome; lower is better.", false, false},
 	{"brier", "Brier score", "Mean squared error of the probability; lower is better.", false, false},
 }
@@ -225,7 +233,8 @@ func (e *Evaluation) Metrics() []Metric {
 		title, share := MetricTitle(name)
 		add(Metric{Name: name, Title: title, Meaning: fmt.Sprintf(meaning, args...), Share: share})
 	}
-	other(fmt.Sprintf("card_precision_at_%d", e.CardPrecision.K), "Of the %d riskiest customers of a day, those with a fraud; mean of %d days.", e.CardPrecision.K, e.CardPrecision.Days)
+	c := e.CardPrecision
+	other(fmt.Sprintf("card_precision_at_%d", c.K), "Of the %d riskiest customers of a day, those with a fraud; mean of %d days.", c.K, c.Days)
 	for _, p := range e.PrecisionAt {
 		other(fmt.Sprintf("precision_at_%d", p.K), "Frauds among the %d requests of highest probability.", p.K)
 	}
@@ -241,8 +250,8 @@ func (x *Examination) tellMetrics(in *report.Input) {
 		in.Metrics = append(in.Metrics, told)
 	}
 	if x.Bootstrap.Resamples > 0 {
-		in.Bootstrap = fmt.Sprintf("Intervals hold the true value in about 95 of 100 such tests: %d resamples of whole customers (seed %d), since requests of one customer are alike.",
-			x.Bootstrap.Resamples, x.Bootstrap.Seed)
+		in.Bootstrap = fmt.Sprintf("Intervals hold the true value in about 95 of 100 such tests: %d resamples of whole customers (seed %d), "+
+			"since requests of one customer are alike.", x.Bootstrap.Resamples, x.Bootstrap.Seed)
 	}
 	in.Calibration.Error = x.CalibrationError
 	for _, bin := range x.Curve {

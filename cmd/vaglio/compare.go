@@ -75,7 +75,8 @@ func newModelsCompare() *cobra.Command {
 
 func printCompared(out io.Writer, c *training.Compared, currency string) {
 	fmt.Fprintf(out, "A %s (approve below %g, deny from %g)\nB %s (approve below %g, deny from %g)\n%d requests of %s to %s, %d frauds\n\n",
-		c.A.Version, c.ThresholdsA.ApproveBelow, c.ThresholdsA.DenyFrom, c.B.Version, c.ThresholdsB.ApproveBelow, c.ThresholdsB.DenyFrom, c.Rows, day(c.From), day(c.Until), c.Frauds)
+		c.A.Version, c.ThresholdsA.ApproveBelow, c.ThresholdsA.DenyFrom, c.B.Version, c.ThresholdsB.ApproveBelow, c.ThresholdsB.DenyFrom, c.Rows,
+		day(c.From), day(c.Until), c.Frauds)
 	printDifferences(out, "B", "A", c.Differences)
 	var rows [][]string
 	same := 0

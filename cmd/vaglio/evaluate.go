@@ -169,7 +169,8 @@ func printEvaluation(out io.Writer, e *training.Evaluation, asJSON bool) error {
 	if asJSON {
 		return json.MarshalWrite(out, e, json.Deterministic(true), jsontext.Multiline(true))
 	}
-	fmt.Fprintf(out, "%d requests of %s to %s, %d frauds (%.1f %%)\n\n", e.Rows, day(e.From), day(e.Until), e.Frauds, 100*float64(e.Frauds)/float64(max(1, e.Rows)))
+	fmt.Fprintf(out, "%d requests of %s to %s, %d frauds (%.1f %%)\n\n", e.Rows, day(e.From), day(e.Until), e.Frauds,
+		100*float64(e.Frauds)/float64(max(1, e.Rows)))
 	var rows [][]string
 	for _, m := range e.Metrics() {
 		interval := ""
@@ -182,7 +183,8 @@ func printEvaluation(out io.Writer, e *training.Evaluation, asJSON bool) error {
 	rows = nil
 	money := func(minor int64) string { return moneyText(minor, e.Money.Currency) }
 	for _, v := range e.Verdicts {
-		rows = append(rows, []string{string(v.Verdict), strconv.Itoa(v.Requests), shareText(v.Requests, e.Rows), money(v.Amount), strconv.Itoa(v.Frauds), money(v.FraudAmount)})
+		rows = append(rows, []string{string(v.Verdict), strconv.Itoa(v.Requests), shareText(v.Requests, e.Rows), money(v.Amount), strconv.Itoa(v.Frauds),
+			money(v.FraudAmount)})
 	}
 	fmt.Fprintf(out, "\nBy the thresholds: approve below %g, deny from %g\n", e.Thresholds.ApproveBelow, e.Thresholds.DenyFrom)
 	table(out, []string{"DECISION", "REQUESTS", "SHARE", "AMOUNT", "FRAUDS", "FRAUD AMOUNT"}, rows, verdictColours)

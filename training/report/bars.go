@@ -16,8 +16,9 @@ func drawImportance(in *Input) (*picture, error) {
 		return nil, nil
 	}
 	p := &picture{Title: "Importance of features", Wide: true,
-		Reading: "The longer the bar, the more the feature moves scores on average (left), the more it reduced the training's error (middle), and the more often trees ask for it (right).",
-		Legend:  []legend{{"made of what happened", "model", false}, {"recycles past policy: made of denials or labels", "policy", false}}}
+		Reading: "The longer the bar, the more the feature moves scores on average (left), the more it reduced the training's error (middle), and the more " +
+			"often trees ask for it (right).",
+		Legend: []legend{{"made of what happened", "model", false}, {"recycles past policy: made of denials or labels", "policy", false}}}
 	names, colours := make([]string, len(shown)), make([]color.Color, len(shown))
 	panels := [3][]float64{}
 	gain := 0.0
@@ -29,7 +30,8 @@ func drawImportance(in *Input) (*picture, error) {
 		if f.RecyclesPolicy {
 			colours[i] = policy
 		}
-		panels[0], panels[1], panels[2] = append(panels[0], f.Contribution), append(panels[1], f.Gain/max(gain, math.SmallestNonzeroFloat64)), append(panels[2], float64(f.Splits))
+		panels[0], panels[1], panels[2] = append(panels[0], f.Contribution), append(panels[1], f.Gain/max(gain, math.SmallestNonzeroFloat64)),
+			append(panels[2], float64(f.Splits))
 	}
 	const first = 0.52 * wideWidth
 	const each = (wideWidth - first) / 2
@@ -96,8 +98,9 @@ func drawDrift(in *Input) (*picture, error) {
 		return nil, nil
 	}
 	p := &picture{Title: "Drift between training and test", Wide: true,
-		Reading: "The population stability index says how far a feature's distribution moved: below 0.1 hardly, from 0.1 worth a look, from 0.25 (red) enough to doubt what was learnt of it.",
-		Legend:  []legend{{"below 0.1", "model", false}, {"0.1 to 0.25", "policy", false}, {"from 0.25", "fraud", false}}}
+		Reading: "The population stability index says how far a feature's distribution moved: below 0.1 hardly, from 0.1 worth a look, from 0.25 (red) " +
+			"enough to doubt what was learnt of it.",
+		Legend: []legend{{"below 0.1", "model", false}, {"0.1 to 0.25", "policy", false}, {"from 0.25", "fraud", false}}}
 	names, values, colours := make([]string, len(shown)), make([]float64, len(shown)), make([]color.Color, len(shown))
 	for i, d := range shown {
 		names[i], values[i], colours[i] = d.Feature, d.PSI, driftColour(d.PSI)

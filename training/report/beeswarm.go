@@ -33,7 +33,8 @@ func drawSwarm(in *Input) (*picture, error) {
 	}
 	features := s.strongest()
 	p := &picture{Title: "Contributions, request by request", Wide: true, Swarm: true,
-		Reading: "Each dot is one request: right of the middle the feature raised its risk, left it lowered it; red dots had a high value of the feature, blue ones a low value, grey ones none or a category."}
+		Reading: "Each dot is one request: right of the middle the feature raised its risk, left it lowered it; red dots had a high value of the feature, " +
+			"blue ones a low value, grey ones none or a category."}
 	names := make([]string, len(features))
 	reach := 0.1
 	for k, f := range features {

@@ -52,14 +52,16 @@ var (
 
 func drawROC(in *Input) (*picture, error) {
 	p := &picture{Title: "ROC curve",
-		Reading: "Each point is a threshold; the further the curve bends to the upper left, the more fraud is found for every honest customer held up, and the dashed diagonal is chance."}
+		Reading: "Each point is a threshold; the further the curve bends to the upper left, the more fraud is found for every honest customer held up, and " +
+			"the dashed diagonal is chance."}
 	return drawCurves(p, in.Curves, "Honest requests flagged (false positive rate)", "Frauds found (recall)",
 		func(o Operating) Point { return Point{o.FalsePositiveRate, o.Recall} }, []Point{{0, 0}, {1, 1}})
 }
 
 func drawPrecision(in *Input) (*picture, error) {
 	p := &picture{Title: "Precision and recall",
-		Reading: "Going right, more of the fraud is found; going down, more of what is flagged turns out honest, and the dashed line is what flagging at random gives."}
+		Reading: "Going right, more of the fraud is found; going down, more of what is flagged turns out honest, and the dashed line is what flagging at " +
+			"random gives."}
 	frauds, rows := 0, len(in.Scores)
 	for _, s := range in.Scores {
 		if s.Fraud {
@@ -201,7 +203,8 @@ func drawCalibration(in *Input) (*picture, error) {
 		return nil, nil
 	}
 	p := &picture{Title: "Calibration",
-		Reading: fmt.Sprintf("A dot on the dashed diagonal is a group of requests in which as many were fraud as the model said; dots above it mean more fraud than said, bars are 95 %% intervals, and the grey columns count the requests. The expected calibration error is %s.",
+		Reading: fmt.Sprintf("A dot on the dashed diagonal is a group of requests in which as many were fraud as the model said; dots above it mean more "+
+			"fraud than said, bars are 95 %% intervals, and the grey columns count the requests. The expected calibration error is %s.",
 			share(in.Calibration.Error)),
 		Legend: []legend{{"groups of equally many requests", "model", true}, {"requests", "soft", false}}}
 	chart := newPlot("Probability said", "Share that was fraud")
@@ -213,7 +216,8 @@ func drawCalibration(in *Input) (*picture, error) {
 		}
 	}
 	probabilities(in, shown, &chart.X, &chart.Y)
-	chart.Add(grid(), columns(softArea, 90, in.Scores, nil), lines(soft, 1, []Point{{chart.X.Min, chart.X.Min}, {chart.X.Max, chart.X.Max}}, vg.Points(4), vg.Points(3)))
+	chart.Add(grid(), columns(softArea, 90, in.Scores, nil), lines(soft, 1, []Point{{chart.X.Min, chart.X.Min}, {chart.X.Max, chart.X.Max}},
+		vg.Points(4), vg.Points(3)))
 	chart.Add(drawing(func(canvas draw.Canvas, p *plot.Plot) {
 		x, yAt := p.Transforms(&canvas)
 		y := func(v float64) vg.Length { return yAt(min(max(v, p.Y.Min), p.Y.Max)) }
@@ -268,8 +272,9 @@ func drawScores(in *Input) (*picture, error) {
 		return nil, nil
 	}
 	p := &picture{Title: "Scores by label",
-		Reading: "The less the two shapes overlap, the better the model tells fraud from honest requests; each shape is drawn to the same height, and the dashed lines are the thresholds.",
-		Legend:  []legend{{"frauds", "fraud", false}, {"honest requests", "model", false}}}
+		Reading: "The less the two shapes overlap, the better the model tells fraud from honest requests; each shape is drawn to the same height, and the " +
+			"dashed lines are the thresholds.",
+		Legend: []legend{{"frauds", "fraud", false}, {"honest requests", "model", false}}}
 	chart := newPlot("Probability said", "Requests of the class (highest = 1)")
 	var thresholds []float64
 	for _, m := range in.Thresholds {

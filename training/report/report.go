@@ -200,7 +200,8 @@ var pageHTML string
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"count": count, "number": number, "share": share, "metric": metric, "between": between, "date": date, "part": part,
-	"money": func(int64) string { return "" }, "signed": signed, "join": strings.Join, "recycled": recycled, "drifted": drifted, "steady": steady, "add": func(a, b int) int { return a + b },
+	"money": func(int64) string { return "" }, "signed": signed, "join": strings.Join, "recycled": recycled, "drifted": drifted, "steady": steady,
+	"add": func(a, b int) int { return a + b },
 }).Parse(pageHTML))
 
 // view is the input with its pictures drawn.

@@ -29,13 +29,15 @@ func whole() *report.Input {
 		LabelSources: []report.LabelSource{{"investigation", 60, 0, 1}, {"reviewer", 20, 300, 0.5}},
 		Metrics: []report.Metric{{Name: "ROC AUC", Meaning: "Chance.", Value: 0.75, Low: &low, High: &high, Key: true},
 			{Name: "Brier", Value: 0.03}, {Name: "not measured", Value: math.NaN(), Share: true, Key: true}},
-		Bootstrap:   "500 resamples.",
-		Thresholds:  []report.Mark{{"approve below", 0.06}, {"deny from", 0.75}},
-		Verdicts:    []report.Verdict{{"approve", "below 0.06", 1900, 20, 1_234_567, 8900}, {"deny", "from 0.75", 100, 60, 50_000, 40_000}},
-		FraudTypes:  []report.FraudType{{"ring" + hostile, 20, 0.1, 0.5, 0.4}},
-		Segments:    []report.Segment{{By: "channel", Value: "app", Rows: 1000, Frauds: 40, ROCAUC: report.Value{Value: 0.8, Low: 0.7, High: 0.9}}, {By: "country", Value: "IT", Rows: 9, TooFew: true}},
-		TooFew:      "fewer than 10 frauds",
-		Comparisons: []report.Comparison{{"champion v0", []report.Difference{{Metric: "ROC AUC", Model: 0.75, Other: 0.7, Difference: 0.05, Low: 0.01, High: 0.09, Better: true}}}},
+		Bootstrap:  "500 resamples.",
+		Thresholds: []report.Mark{{"approve below", 0.06}, {"deny from", 0.75}},
+		Verdicts:   []report.Verdict{{"approve", "below 0.06", 1900, 20, 1_234_567, 8900}, {"deny", "from 0.75", 100, 60, 50_000, 40_000}},
+		FraudTypes: []report.FraudType{{"ring" + hostile, 20, 0.1, 0.5, 0.4}},
+		Segments: []report.Segment{{By: "channel", Value: "app", Rows: 1000, Frauds: 40, ROCAUC: report.Value{Value: 0.8, Low: 0.7, High: 0.9}},
+			{By: "country", Value: "IT", Rows: 9, TooFew: true}},
+		TooFew: "fewer than 10 frauds",
+		Comparisons: []report.Comparison{{"champion v0", []report.Difference{{Metric: "ROC AUC", Model: 0.75, Other: 0.7, Difference: 0.05, Low: 0.01,
+			High: 0.09, Better: true}}}},
 		Costs: &report.Costs{X: "Deny from", Y: "Cost, EUR", Curves: []report.Line{{"cost", []report.Point{{0, 9000}, {0.5, 4000}, {1, 7000}}}},
 			Marks: []report.Mark{{"in use", 0.75}, {"recommended", 0.5}}, Reading: "Lower is better."},
 		Groups:      [][]string{{"feature_0", "feature_1"}},
@@ -46,14 +48,16 @@ func whole() *report.Input {
 		at := float64(i) / 49
 		o := report.Operating{Recall: math.Sqrt(at), FalsePositiveRate: at, Precision: 1 - 0.9*at}
 		if in.Curves == nil {
-			in.Curves = []report.Curve{{Name: "this model"}, {Name: "rules", Marks: []report.Operating{{Name: "deny", Recall: 0.2, FalsePositiveRate: 0.01, Precision: 0.5}}}}
+			in.Curves = []report.Curve{{Name: "this model"}, {Name: "rules", Marks: []report.Operating{{Name: "deny", Recall: 0.2, FalsePositiveRate: 0.01,
+				Precision: 0.5}}}}
 		}
 		in.Curves[0].Points = append(in.Curves[0].Points, o)
 	}
 	in.Swarm = &report.Swarm{}
 	for f := range 25 {
 		name := fmt.Sprint("feature_", f)
-		in.Features = append(in.Features, report.Feature{Name: name, Reason: "REFUND_HISTORY", Contribution: 1 / float64(f+1), Gain: float64(100 - f), Splits: 50 - f, Share: 0.04, RecyclesPolicy: f == 2})
+		in.Features = append(in.Features, report.Feature{Name: name, Reason: "REFUND_HISTORY", Contribution: 1 / float64(f+1), Gain: float64(100 - f),
+			Splits: 50 - f, Share: 0.04, RecyclesPolicy: f == 2})
 		in.Drift = append(in.Drift, report.Drift{Feature: name, PSI: 1 / float64(f+2), MedianBefore: "1", MedianNow: "2"})
 		in.Swarm.Features, in.Swarm.Categorical = append(in.Swarm.Features, name), append(in.Swarm.Categorical, f == 1)
 	}
@@ -134,7 +138,8 @@ func TestTheReportIsOneWellFormedFileThatNeedsNothingElse(t *testing.T) {
 	if left := regexp.MustCompile(`#0[0-9A]0[0-9A]0[0-9A]\b`).FindString(page); left != "" {
 		t.Errorf("colour %s follows neither light nor dark", left)
 	}
-	for _, want := range []string{"12\u202f345", "12\u202f345\u00a0EUR", "0.700 to 0.800", "too few", "&#43;0.050", "better", "recommended", "feature_2", "reviewer"} {
+	for _, want := range []string{"12\u202f345", "12\u202f345\u00a0EUR", "0.700 to 0.800", "too few", "&#43;0.050", "better", "recommended",
+		"feature_2", "reviewer"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}
@@ -142,7 +147,7 @@ func TestTheReportIsOneWellFormedFileThatNeedsNothingElse(t *testing.T) {
 }
 
 func TestTheSameInputGivesTheSameBytes(t *testing.T) {
-	if written(t, whole()) != written(t, whole()) {
+	if first, second := written(t, whole()), written(t, whole()); first != second {
 		t.Error("two reports on the same differ")
 	}
 }
