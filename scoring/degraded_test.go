@@ -3,18 +3,29 @@ package scoring_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json"
+
 	"vaglio"
+	"vaglio/api"
 	"vaglio/history"
+	"vaglio/models"
 	"vaglio/scoring"
+	"vaglio/training/lightgbm"
 )
 
 // isDegraded checks that a decision is a review that owes nothing to a model.
@@ -54,6 +65,120 @@ func TestWithoutAModelEveryDecisionIsADegradedReview(t *testing.T) {
 	}
 	d, _ = s.decides(s.request("next"))
 	expect(t, "with a model", d.Degraded, false)
+}
+
+// The numbers of this model's leaves are so large that the two readings of its file, which add them up in different orders,
+// can't agree to 1e-9. Its golden rows are LightGBM's own answers, so it opens.
+func TestReadingsOfAModelThatDisagreeLeaveAReviewAndRaiseTheAlarm(t *testing.T) {
+	contents, err := smallModel(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	contents.Model = withLeavesTimes(t, contents.Model, 1e9)
+	vectors := []float64{}
+	for _, g := range contents.Golden {
+		for _, v := range g.Vector {
+			vectors = append(vectors, float64(v))
+		}
+	}
+	columns := len(contents.Golden[0].Vector)
+	raw, err := lightgbm.Predict(t.Context(), contents.Model, vectors, columns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	contributions, err := lightgbm.Contributions(t.Context(), contents.Model, vectors, columns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range contents.Golden {
+		contents.Golden[i] = models.NewGolden(vectors[i*columns:(i+1)*columns], raw[i], contributions[i])
+	}
+	dir := filepath.Join(t.TempDir(), "enormous")
+	if err := models.Write(dir, contents); err != nil {
+		t.Fatal(err)
+	}
+	enormous, err := models.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	s := newService(t)
+	trusted(s)
+	if err := s.UseModel(enormous); err != nil {
+		t.Fatal(err)
+	}
+	handler := api.New(api.Options{Engine: s.Engine, Ledger: s.ledger, OpenAccess: true, Now: s.clock.time, Logger: slog.New(slog.DiscardHandler)}).Handler()
+	ask := func(method, path string, body []byte) string {
+		t.Helper()
+		call := httptest.NewRequest(method, "http://localhost"+path, bytes.NewReader(body))
+		call.Header.Set("Content-Type", "application/json")
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, call)
+		if answer.Code != http.StatusOK {
+			t.Fatalf("%s %s: %d %s", method, path, answer.Code, answer.Body)
+		}
+		return answer.Body.String()
+	}
+	// By chance a sum of few numbers is exact: of several requests, some.
+	disagree := 0
+	for i := range 10 {
+		s.imports(s.happened(fmt.Sprint("failed", i), "login_failed", t0-vaglio.Hour))
+		body, err := json.Marshal(s.request(fmt.Sprint("r", i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var d vaglio.Decision
+		if err := json.Unmarshal([]byte(ask("POST", "/v1/score", body)), &d); err != nil {
+			t.Fatal(err)
+		}
+		if d.Degraded {
+			isDegraded(t, d, scoring.DegradedAdditivity)
+			disagree++
+		}
+	}
+	if disagree == 0 {
+		t.Error("the readings agreed on every request")
+	}
+	if got := s.log.String(); strings.Count(got, "level=ERROR") != disagree || strings.Count(got, "the contributions are off by") != disagree {
+		t.Errorf("%d decisions are degraded, the log has %s", disagree, got)
+	}
+	want := fmt.Sprintf(`vaglio_decisions_degraded_total{reason="contributions_disagree"} %d`, disagree)
+	if got := ask("GET", "/metrics", nil); !strings.Contains(got, want+"\n") {
+		t.Errorf("%s is not in\n%s", want, got)
+	}
+
+	if err := s.UseModel(bundle); err != nil {
+		t.Fatal(err)
+	}
+	d, _ := s.decides(s.request("next"))
+	expect(t, "by a model whose readings agree: degraded", d.Degraded, false)
+}
+
+// withLeavesTimes multiplies all leaves of LightGBM's text.
+func withLeavesTimes(t *testing.T, text []byte, factor float64) []byte {
+	t.Helper()
+	blocks := strings.SplitAfter(string(text), "\n\n\n") // header and first tree, trees, what follows
+	sizes := []string{}
+	for i, block := range blocks {
+		head, rest, isTree := strings.Cut(block, "leaf_value=")
+		if !isTree {
+			continue
+		}
+		line, rest, _ := strings.Cut(rest, "\n")
+		values := strings.Fields(line)
+		for k := range values {
+			v, err := strconv.ParseFloat(values[k], 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			values[k] = strconv.FormatFloat(v*factor, 'g', 17, 64)
+		}
+		blocks[i] = head + "leaf_value=" + strings.Join(values, " ") + "\n" + rest
+		sizes = append(sizes, strconv.Itoa(len(blocks[i])-max(0, strings.Index(blocks[i], "Tree="))))
+	}
+	before, rest, _ := strings.Cut(strings.Join(blocks, ""), "tree_sizes=")
+	_, after, _ := strings.Cut(rest, "\n")
+	return []byte(before + "tree_sizes=" + strings.Join(sizes, " ") + "\n" + after)
 }
 
 // wire passes connections on to ClickHouse until it is told to stall, so that nothing is answered any more, or cut.
