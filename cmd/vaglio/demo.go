@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +20,7 @@ import (
 	"golang.org/x/term"
 
 	"vaglio"
+	"vaglio/client"
 	"vaglio/history"
 	"vaglio/history/ingest"
 	"vaglio/models"
@@ -153,27 +152,24 @@ func showDecisions(ctx context.Context, store *history.Store, address string, ou
 	if err != nil {
 		return err
 	}
+	server, err := client.New(address, os.Getenv("VAGLIO_BOOTSTRAP_KEY"))
+	if err != nil {
+		return err
+	}
+	defer server.Close()
 	var rows [][]string
 	var example vaglio.Request
 	for _, s := range scenes {
 		if len(s.before) > 0 {
-			if _, err := post(ctx, address+"/v1/events", eventsBody(s.before)); err != nil {
+			if _, err := server.Events(ctx, s.before...); err != nil {
 				return fmt.Errorf("%s: %w", s.title, err)
 			}
 		}
-		body, err := json.Marshal(&s.request)
-		if err != nil {
-			return err
-		}
-		answer, err := post(ctx, address+"/v1/score", body)
+		d, err := server.Score(ctx, &s.request)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.title, err)
 		}
-		d, err := vaglio.Decode[vaglio.Decision](answer)
-		if err != nil {
-			return fmt.Errorf("%s: read the decision: %w", s.title, err)
-		}
-		rows = append(rows, sceneRow(&s, &d)...)
+		rows = append(rows, sceneRow(&s, d)...)
 		example = s.request
 	}
 	fmt.Fprintln(out)
@@ -252,40 +248,6 @@ func fitted(out io.Writer, header []string, rows [][]string) [][]string {
 		}
 	}
 	return rows
-}
-
-func eventsBody(events []vaglio.Event) []byte {
-	var pointers []*vaglio.Event
-	for i := range events {
-		pointers = append(pointers, &events[i])
-	}
-	body, err := json.Marshal(pointers)
-	if err != nil {
-		panic("vaglio: an event does not encode: " + err.Error())
-	}
-	return body
-}
-
-// post sends JSON with the bootstrap key, if there is one.
-func post(ctx context.Context, url string, body []byte) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	if key := os.Getenv("VAGLIO_BOOTSTRAP_KEY"); key != "" {
-		request.Header.Set("Authorization", "Bearer "+key)
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("POST %s: %s: %s", url, response.Status, answer)
-	}
-	return answer, err
 }
 
 // demoScenes makes one request of each kind around customers of the simulated history.
