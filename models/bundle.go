@@ -27,7 +27,7 @@ type Manifest struct {
 	Training    Window             `json:"training,omitzero"`
 	Calibration Window             `json:"calibration,omitzero"` // the requests behind the risk score
 	Test        Window             `json:"test,omitzero"`
-	Folds       []Fold             `json:"folds,omitempty"`      // by which rounds and calibration were found, if it was by folds
+	Folds       []Fold             `json:"folds,omitempty"`      // by which rounds and calibration were found
 	Interrupted bool               `json:"interrupted,omitzero"` // training was stopped before it was over
 	Metrics     map[string]float64 `json:"metrics"`
 	Reliability Reliability        `json:"reliability,omitzero"` // of the probabilities, on the requests of calibration

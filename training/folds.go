@@ -105,42 +105,38 @@ type fitted struct {
 	interrupted error // by the context, after so many rounds that there is a model
 }
 
-// train finds the number of rounds and the calibration on rows that the trees have not seen. Without folds the trees are those
-// of the earlier rows; with folds each fold has its own trees, and then new ones are grown on all rows for as many rounds as
-// the folds took on average; they get the calibration of the folds' predictions.
+// train finds the number of rounds and the calibration on rows that the trees have not seen, and then grows trees on all rows,
+// the newest too, for as many rounds as the splits took on average; they get the calibration of the splits' predictions. With
+// NoRefit, and when it is interrupted in its only split, the model is that of the split.
 func (o *Options) train(ctx context.Context, m *Matrix, parts []split, params map[string]string) (f fitted, err error) {
 	var unseen predictions
+	var folds []models.Fold
 	var rounds float64
 	for i, part := range parts {
-		step := "train"
+		step := "validate"
 		if o.Folds > 0 {
 			step = fmt.Sprintf("fold %d", i+1)
 		}
-		if f, err = o.boost(ctx, step, lightgbm.Job{Params: params, Rounds: o.Rounds, EarlyStopping: earlyStopping(params), Train: o.share(part.fit).dataset(),
-			Valid: part.valid.dataset(), Golden: goldenRows(part.fit), Network: o.Network}, f.folds); err != nil {
+		if f, err = o.boost(ctx, step, part.fit, lightgbm.Job{Params: params, Rounds: o.Rounds, EarlyStopping: earlyStopping(params),
+			Valid: part.valid.dataset()}); err != nil {
 			return f, err
 		}
-		f.fit = part.fit
 		if o.Folds > 0 && f.interrupted != nil {
-			return f, fmt.Errorf("interrupted in fold %d of %d, before there was a model of all rows: %w", i+1, o.Folds, f.interrupted)
+			return f, fmt.Errorf("interrupted in fold %d of %d, before there was a model of all requests: %w", i+1, o.Folds, f.interrupted)
 		}
 		if err := unseen.add(f.model, part.valid); err != nil {
 			return f, err
 		}
 		rounds += float64(f.BestIteration) / float64(len(parts))
-		if o.Folds > 0 {
-			f.folds = append(f.folds, models.Fold{Training: span(part.fit), Validation: span(part.valid), BestIteration: f.BestIteration,
-				Metrics: metricsAt(f.Rounds, f.BestIteration)})
-		}
+		folds = append(folds, models.Fold{Training: span(part.fit), Validation: span(part.valid), BestIteration: f.BestIteration,
+			Metrics: metricsAt(f.Rounds, f.BestIteration)})
 	}
-	if o.Folds > 0 {
-		if f, err = o.boost(ctx, "train", lightgbm.Job{Params: params, Rounds: max(1, int(math.Round(rounds))), Train: o.share(m).dataset(), Golden: goldenRows(m),
-			Network: o.Network}, f.folds); err != nil {
+	if !o.NoRefit && f.interrupted == nil {
+		if f, err = o.boost(ctx, "train", m, lightgbm.Job{Params: params, Rounds: max(1, int(math.Round(rounds)))}); err != nil {
 			return f, err
 		}
-		f.fit = m
 	}
-	f.calibrated = unseen.window
+	f.folds, f.calibrated = folds, unseen.window
 	f.calibration, f.reliability, err = models.FitCalibration(unseen.logOdds, unseen.fraud, unseen.weight)
 	if err != nil && f.interrupted != nil {
 		err = fmt.Errorf("interrupted after %d rounds, too few to calibrate: %w", f.BestIteration, err)
@@ -161,8 +157,9 @@ func (o *Options) share(m *Matrix) *Matrix {
 	return &out
 }
 
-// boost trains once. The fitted model keeps the folds so far.
-func (o *Options) boost(ctx context.Context, step string, job lightgbm.Job, folds []models.Fold) (fitted, error) {
+// boost trains once on rows.
+func (o *Options) boost(ctx context.Context, step string, fit *Matrix, job lightgbm.Job) (fitted, error) {
+	job.Train, job.Golden, job.Network = o.share(fit).dataset(), goldenRows(fit), o.Network
 	result, err := lightgbm.Train(ctx, job, func(r lightgbm.Round) {
 		note := ""
 		if ap, known := r.Metrics["average_precision"]; known {
@@ -170,7 +167,7 @@ func (o *Options) boost(ctx context.Context, step string, job lightgbm.Job, fold
 		}
 		o.Progress(Progress{step, r.Iteration, job.Rounds, note})
 	})
-	f := fitted{Result: result, folds: folds, golden: job.Golden}
+	f := fitted{Result: result, fit: fit, golden: job.Golden}
 	switch {
 	case err != nil && (ctx.Err() == nil || result.Model == nil || result.GoldenRaw == nil):
 		return f, err

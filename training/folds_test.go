@@ -3,10 +3,12 @@ package training_test
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"net"
 	"strings"
-	"sync"
 	"testing"
+
+	"golang.org/x/sync/errgroup"
 
 	"vaglio"
 	"vaglio/models"
@@ -58,6 +60,15 @@ func TestEachFoldIsValidatedAfterItsGapAndTheModelKnowsAllRows(t *testing.T) {
 	}
 }
 
+func TestWithoutRefitTheModelIsTheOneThatWasValidated(t *testing.T) {
+	o := options(t, plantedHistory(t))
+	o.NoRefit = true
+	m, _ := trained(t, o)
+	if m.Training.Rows != m.Folds[0].Training.Rows || m.Metrics["best_iteration"] != float64(m.Folds[0].BestIteration) {
+		t.Errorf("trained on %d rows, validated a model of %d", m.Training.Rows, m.Folds[0].Training.Rows)
+	}
+}
+
 func TestGuardedCustomersAreTestedOnlyIfTheyAreNew(t *testing.T) {
 	events := planted(true)
 	for i := range events { // every tenth customer is one of ten regular ones
@@ -73,7 +84,7 @@ func TestGuardedCustomersAreTestedOnlyIfTheyAreNew(t *testing.T) {
 	if plain.Test.Rows != 60*24 || guarded.Test.Rows != 54*24 || e.Rows != guarded.Test.Rows {
 		t.Errorf("tested on %d, with the guard on %d", plain.Test.Rows, guarded.Test.Rows)
 	}
-	if plain.Calibration.Rows != 433 || guarded.Calibration.Rows >= 400 || guarded.Training.Rows != plain.Training.Rows {
+	if plain.Calibration.Rows != 433 || guarded.Calibration.Rows >= 400 || guarded.Folds[0].Training.Rows != plain.Folds[0].Training.Rows {
 		t.Errorf("validated on %d, with the guard on %d", plain.Calibration.Rows, guarded.Calibration.Rows)
 	}
 }
@@ -110,25 +121,19 @@ func TestLabelsOfLittleWeightTeachLittle(t *testing.T) {
 func TestMachinesTrainTogetherAndTheFirstWritesTheBundle(t *testing.T) {
 	h := plantedHistory(t)
 	alone, expected := trained(t, options(t, h))
-	var machines []string
-	for range 2 {
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		machines = append(machines, l.Addr().String())
-		l.Close()
-	}
-	var both sync.WaitGroup
-	bundles, evaluations, errs := make([]*models.Bundle, 2), make([]training.Evaluation, 2), make([]error, 2)
+	machines := freeAddresses(t, 2)
+	bundles, evaluations := make([]*models.Bundle, 2), make([]training.Evaluation, 2)
+	both, ctx := errgroup.WithContext(t.Context()) // one that fails ends the other
 	for self := range machines {
 		o := options(t, h)
 		o.Network = &lightgbm.Network{Machines: machines, Self: self}
-		both.Go(func() { bundles[self], evaluations[self], errs[self] = training.Train(t.Context(), o) })
+		both.Go(func() (err error) {
+			bundles[self], evaluations[self], err = training.Train(ctx, o)
+			return err
+		})
 	}
-	both.Wait()
-	if errs[0] != nil || errs[1] != nil {
-		t.Fatal(errs)
+	if err := both.Wait(); err != nil {
+		t.Fatal(err)
 	}
 	if bundles[0] == nil || bundles[1] != nil {
 		t.Fatalf("bundles %v", bundles)
@@ -136,4 +141,22 @@ func TestMachinesTrainTogetherAndTheFirstWritesTheBundle(t *testing.T) {
 	if m := bundles[0].Manifest(); m.Training.Rows != alone.Training.Rows || math.Abs(evaluations[0].ROCAUC-expected.ROCAUC) > 0.02 {
 		t.Errorf("AUC %v together, %v alone; %+v", evaluations[0].ROCAUC, expected.ROCAUC, m.Training)
 	}
+}
+
+// freeAddresses are some of this machine where nobody listens, on ports that the system gives to no connection by itself.
+func freeAddresses(t *testing.T, n int) []string {
+	t.Helper()
+	var addresses []string
+	for try := 0; len(addresses) < n; try++ {
+		l, err := net.Listen("tcp4", fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(20_000)))
+		if err != nil && try < 1000 {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		addresses = append(addresses, l.Addr().String())
+	}
+	return addresses
 }

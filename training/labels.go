@@ -287,12 +287,13 @@ func knownFraudType(fraudType string) string {
 // label keeps the rows whose label is settled at the cut: of requests old enough to be mature, fraud or clean as the labels
 // say, clean if nothing was said. Younger requests are left out whatever their label: keeping only the labelled ones among
 // them would keep mostly frauds. It uses m up: there is room for one matrix.
-func (m *Matrix) label(labels *Labels, cut vaglio.Instant, mature maturity) *Matrix {
-	out := *m
+func (m *Matrix) label(labels *Labels, cut vaglio.Instant, mature maturity) (*Matrix, leftOut) {
+	out, left := *m, leftOut{badWeights: labels.BadWeights}
 	out.Rows, out.X = m.Rows[:0], m.X[:0]
 	for i := range m.Rows {
 		row := m.Rows[i]
 		if !row.settled(cut, mature) {
+			left.young++
 			continue
 		}
 		label := labels.Of(&row)
@@ -300,11 +301,23 @@ func (m *Matrix) label(labels *Labels, cut vaglio.Instant, mature maturity) *Mat
 			label = Label{Verdict: Clean, Weight: 1}
 		}
 		if label.Verdict == Unlabelled || label.Weight == 0 {
+			left.unlabelled++
 			continue
 		}
 		row.Fraud, row.Weight, row.FraudType = label.Verdict == Fraud, label.Weight, label.FraudType
 		out.Rows = append(out.Rows, row)
 		out.X = append(out.X, m.vector(i)...)
 	}
-	return &out
+	return &out, left
+}
+
+// leftOut counts the requests of a period that are not trained on, and labels whose own weight could not be read.
+type leftOut struct{ young, unlabelled, badWeights int }
+
+func (l leftOut) String() string {
+	text := fmt.Sprintf("left out: %d too young, %d of which nothing can be known", l.young, l.unlabelled)
+	if l.badWeights > 0 {
+		text += fmt.Sprintf("; %d labels have a weight that is no number from 0 to 1 and weigh what is usual", l.badWeights)
+	}
+	return text
 }

@@ -56,9 +56,11 @@ type Options struct {
 	// the day of the first validated request those of the gap would have had none. 0: DefaultMaturity; below 0: none. Between
 	// the training and the test period the labels' own maturity makes the gap.
 	Gap vaglio.Instant
-	// Folds, when not 0, is how many later parts validate models of what came before them; the model of the bundle is then
-	// grown on all rows of the training period.
+	// Folds, when not 0, is how many later parts validate models of what came before them; else the last fifth does.
 	Folds int
+	// NoRefit keeps the model of the validated split. Otherwise, with as many rounds, one is grown on all rows of the training
+	// period: the newest fraud is learnt too.
+	NoRefit bool
 	// CustomerGuard leaves the customers of the fitted rows out of validation, those of the training period out of the test.
 	CustomerGuard bool
 	Params        map[string]string // over DefaultParams, by main names: see ParseParams
@@ -78,7 +80,7 @@ type Options struct {
 
 // Progress tells how far a long step is.
 type Progress struct {
-	Step        string // replay or read, tune, fold 1…, train, evaluate
+	Step        string // replay or read, labels, tune, validate or fold 1…, train, evaluate
 	Done, Total int    // rows or rounds; Total 0: unknown
 	Note        string
 }
@@ -184,6 +186,8 @@ func (o *Options) prepare(ctx context.Context) error {
 		return fmt.Errorf("the test period begins at %v, within the training period until %v", o.Test.From, o.Train.Until)
 	case o.LabelsUntil > now:
 		return fmt.Errorf("labels until %v are from the future: it is %v; end the training period earlier", o.LabelsUntil, now)
+	case o.NoRefit && o.Folds > 0:
+		return errors.New("a model without refit is that of one split: do without folds")
 	case o.Folds < 0 || o.Folds == 1 || o.Folds > 50:
 		return fmt.Errorf("%d folds: want 2 to 50, or 0 for none", o.Folds)
 	case o.Tune < 0 || o.Tune > 10_000:
@@ -222,7 +226,8 @@ func (o *Options) labelled(ctx context.Context, p Period, cut vaglio.Instant, le
 	if replayed == 0 {
 		return nil, fmt.Errorf("there are no requests in [%v, %v): import their events, or choose another period", p.From, p.Until)
 	}
-	labelled := matrix.label(labels, cut, maturity{o.Maturity, o.RailMaturity})
+	labelled, left := matrix.label(labels, cut, maturity{o.Maturity, o.RailMaturity})
+	o.Progress(Progress{"labels", len(labelled.Rows), replayed, left.String()})
 	if len(labelled.Rows) == 0 {
 		return nil, fmt.Errorf("%d requests in [%v, %v), none old enough at %v to have a settled label (maturity %d days, of some rails more)",
 			replayed, p.From, p.Until, cut, o.Maturity/vaglio.Day)

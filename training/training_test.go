@@ -194,7 +194,11 @@ func TestAPlantedSignalIsLearnt(t *testing.T) {
 		t.Errorf("manifest %+v", m)
 	}
 	// The last 30 of 120 days are too young for the cut; a fifth of the 2161 requests before validates, and the gap is 30 days.
-	if m.Calibration.Rows != 433 || m.Training.Rows != 2161-433-30*24+1 {
+	validated := m.Folds[0]
+	if len(m.Folds) != 1 || validated.Validation.Rows != 433 || validated.Training.Rows != 2161-433-30*24+1 {
+		t.Errorf("validated by %+v", m.Folds)
+	}
+	if m.Training.Rows != 2161 || m.Calibration.Rows != 433 {
 		t.Errorf("%d rows to fit and %d to calibrate on", m.Training.Rows, m.Calibration.Rows)
 	}
 	if m.Metrics["roc_auc"] != e.ROCAUC || m.Test.Rows != e.Rows || m.Test.Positives != e.Frauds {
@@ -322,9 +326,12 @@ func TestACancelledTrainingSaysWhatItLeaves(t *testing.T) {
 		t.Errorf("cancelled in a fold, it left %d files, %v", left(), err)
 	}
 	o.Folds, o.Gap = 0, 0
-	bundle, err := cancelledIn("train", 12)
-	if bundle == nil || !bundle.Manifest().Interrupted || !strings.Contains(err.Error(), "interrupted after") || left() != 1 {
-		t.Errorf("cancelled in round 12, it left %d files, %v", left(), err)
+	for _, step := range []string{"validate", "train"} {
+		bundle, err := cancelledIn(step, 12)
+		if bundle == nil || !bundle.Manifest().Interrupted || !strings.Contains(err.Error(), "interrupted after") || left() != 1 {
+			t.Errorf("cancelled in round 12 of step %s, it left %d files, %v", step, left(), err)
+		}
+		o.Dir = filepath.Join(t.TempDir(), "bundle")
 	}
 	o.Dir = filepath.Join(t.TempDir(), "whole")
 	o.Rounds, o.Progress = 20, nil

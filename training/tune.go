@@ -117,15 +117,16 @@ func (o *Options) tune(ctx context.Context, on split, params map[string]string) 
 	return out, nil
 }
 
-func (o *Options) try(ctx context.Context, t *tuner, on split, params map[string]string, file *trialFile) error {
+func (o *Options) try(ctx context.Context, t *tuner, on split, params map[string]string, file *trialFile) (err error) {
 	trials, err := lightgbm.OpenTrials(ctx, lightgbm.Job{Params: params, Train: on.fit.dataset(), Valid: on.valid.dataset()})
 	if err != nil {
 		return err
 	}
-	defer trials.Close()
+	defer func() { err = errors.Join(err, trials.Close()) }()
 	for len(t.done) < o.Tune {
 		r := t.next()
-		tried, err := trials.Try(lightgbm.Trial{Params: r.Params, Rounds: o.Rounds, EarlyStopping: earlyStopping(params), Require: t.rungs()}, func(now lightgbm.Round) {
+		trial := lightgbm.Trial{Params: r.Params, Rounds: o.Rounds, EarlyStopping: earlyStopping(params), Require: t.rungs()}
+		tried, err := trials.Try(trial, func(now lightgbm.Round) {
 			o.Progress(Progress{"tune", r.Trial, o.Tune, fmt.Sprintf("round %d: %.4f; best %v", now.Iteration, now.Metrics[lightgbm.RungMetric], t.best())})
 		})
 		if err != nil {

@@ -61,7 +61,7 @@ type trainFlags struct {
 	catalogue, params, maturity, gap, byRail string
 	machines                                 []string
 	rank                                     int
-	promote, asJSON                          bool
+	promote, asJSON, refit                   bool
 }
 
 func (t *trainFlags) flags(cmd *cobra.Command) {
@@ -73,7 +73,8 @@ func (t *trainFlags) flags(cmd *cobra.Command) {
 	f.Var(instantFlag{&o.LabelsUntil}, "labels-until", "train with the labels known then (default: --until, as on the day of training)")
 	maturityFlags(cmd, &t.maturity, &t.byRail)
 	f.StringVar(&t.gap, "gap", "30d", "time between the requests that are fitted on and those that validate")
-	f.IntVar(&o.Folds, "folds", 0, "validate on so many later parts, each with a model of what came before, and train on all (default: on the last fifth)")
+	f.IntVar(&o.Folds, "folds", 0, "validate on so many later parts, each with a model of what came before (default: on the last fifth)")
+	f.BoolVar(&t.refit, "refit", true, "after validation grow the model on all requests, the newest too; false keeps the one that was validated")
 	f.BoolVar(&o.CustomerGuard, "customer-guard", false, "leave customers of the training requests out of validation and test")
 	f.StringVar(&t.catalogue, "features", "", "feature catalogue (YAML; default: the embedded one, or that of --matrix)")
 	f.StringSliceVar(&o.Matrix, "matrix", nil, "Parquet files of vaglio dataset to train on instead of a replay; they must cover both periods")
@@ -109,6 +110,7 @@ func (t *trainFlags) options(cmd *cobra.Command) (training.Options, error) {
 	if o.Gap == 0 {
 		o.Gap = -1
 	}
+	o.NoRefit = !t.refit
 	if t.machines != nil {
 		o.Network = &lightgbm.Network{Machines: t.machines, Self: t.rank}
 	} else if cmd.Flags().Changed("machine-rank") {
@@ -176,7 +178,14 @@ func trainAndReport(cmd *cobra.Command, o training.Options, registry *models.Reg
 		o.Dir = inRegistry
 	}
 	bar := newProgress()
-	o.Progress = func(p training.Progress) { bar.show(p.Step, int64(p.Done), int64(p.Total), "", p.Note) }
+	o.Progress = func(p training.Progress) {
+		if p.Step == "labels" {
+			bar.end()
+			fmt.Fprintf(cmd.ErrOrStderr(), "%d of %d requests have a settled label; %s\n", p.Done, p.Total, p.Note)
+			return
+		}
+		bar.show(p.Step, int64(p.Done), int64(p.Total), "", p.Note)
+	}
 	bundle, evaluation, err := training.Train(cmd.Context(), o)
 	bar.end()
 	if bundle == nil {
@@ -186,8 +195,8 @@ func trainAndReport(cmd *cobra.Command, o training.Options, registry *models.Reg
 		return err
 	}
 	manifest := bundle.Manifest()
-	for i, f := range manifest.Folds {
-		fmt.Fprintf(cmd.ErrOrStderr(), "fold %d, requests from %v: average precision %.4f, ROC AUC %.4f, best round %d\n", i+1, f.Validation.From,
+	for _, f := range manifest.Folds {
+		fmt.Fprintf(cmd.ErrOrStderr(), "validated on %d requests from %v: average precision %.4f, ROC AUC %.4f, best round %d\n", f.Validation.Rows, f.Validation.From,
 			f.Metrics["average_precision"], f.Metrics["auc"], f.BestIteration)
 	}
 	if mean, several := manifest.Metrics["average_precision_folds_mean"]; several {
