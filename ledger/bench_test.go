@@ -2,10 +2,16 @@ package ledger_test
 
 import (
 	"context"
+	"database/sql"
+	"errors"
+	"flag"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/oklog/ulid/v2"
 
 	"vaglio"
 	"vaglio/ledger"
@@ -26,10 +32,12 @@ func benchLedger(b *testing.B) *ledger.Ledger {
 	return l
 }
 
+// benchRecord approves a request, or answers the one that has the number already.
 func benchRecord(b *testing.B, l *ledger.Ledger, n int64) {
 	r := request("rr_"+hashed(n), "c_"+hashed(n%100_000), "p_"+hashed(n))
 	_, _, err := l.Record(b.Context(), claim(r), subject(r), func(ledger.Standing) (ledger.Entry, error) {
 		e := approval(r, at, 10*vaglio.Minute)
+		e.DecisionID = "dec_" + ulid.Make().String() // grows with time, as those of real decisions
 		e.Response, e.Inputs = benchResponse, benchInputs
 		return e, nil
 	})
@@ -55,6 +63,72 @@ func BenchmarkRecordParallel(b *testing.B) {
 			benchRecord(b, l, n.Add(1))
 		}
 	})
+}
+
+var grown = flag.Int64("grown", 100_000, "decisions stored before BenchmarkGrown measures, besides 1,000")
+
+// BenchmarkGrown records and looks up beside many stored decisions, with all that grows with them: their four indexes, the
+// leaves of the audit chain, the money of their executions. Their texts are short, which nothing that is measured reads.
+func BenchmarkGrown(b *testing.B) {
+	for _, n := range []int64{1000, *grown} {
+		path := filepath.Join(b.TempDir(), "ledger.db")
+		l, err := ledger.Open(b.Context(), path, ledger.Options{MaxOutbox: 100_000_000})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { l.Close() })
+		fill(b, path, n)
+		stored := claim(request("rr_stored", "c", "p"))
+		b.Run(fmt.Sprint("record/", n), func(b *testing.B) {
+			var next atomic.Int64
+			b.SetParallelism(32)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					benchRecord(b, l, int64(b.N)<<40+next.Add(1))
+				}
+			})
+		})
+		b.Run(fmt.Sprint("lookup/", n), func(b *testing.B) {
+			for i := int64(0); b.Loop(); i++ {
+				stored.RequestID = fmt.Sprintf("rr_%08x%08x", uint32((i%n+1)*2654435761), i%n+1)
+				if _, _, err := l.Lookup(b.Context(), stored); !errors.Is(err, ledger.ErrConflict) {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// fill stores decisions behind the ledger's back, their ids spread as random ones are.
+func fill(b *testing.B, path string, n int64) {
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer db.Close()
+	spread := `lower(hex(randomblob(8)))`
+	for from := int64(0); from < n; from += 50_000 {
+		ids := fmt.Sprintf(`WITH RECURSIVE i(i) AS (SELECT %d UNION ALL SELECT i + 1 FROM i WHERE i < %d)`, from+1, min(n, from+50_000))
+		tx, err := db.Begin()
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, text := range []string{
+			ids + ` INSERT INTO decisions (request_id, decision_id, digest, request, response, inputs, customer_id, payment_id, currency, reserved,
+				valid_until, decided_at, verdict, amount, base_amount) SELECT printf('rr_%08x%08x', (i * 2654435761) & 4294967295, i), printf('dec_0%025d', i), x'00', x'7b7d', x'7b7d', NULL,
+				'c_' || ` + spread + `, 'p_' || ` + spread + `, 'EUR', 1999, 0, i, 'approve', 1999, 1999 FROM i`,
+			ids + ` INSERT INTO audit_leaves (block, n, kind, id, state, content, salt) SELECT CAST(printf('%016d', i / 64) AS BLOB), i % 64, 'decision', printf('dec_0%025d', i), 0,
+				randomblob(32), randomblob(16) FROM i`,
+			ids + ` INSERT INTO movements (payment_id, event_id, kind, request_id, customer_id, amount, currency, occurred_at, known_at, told_at, own)
+				SELECT 'p_' || ` + spread + `, printf('rr_%016x:paid', i), 'refund_paid', 'rr_' || i, 'c', 1999, 'EUR', i, i, i, 1 FROM i`} {
+			if _, err := tx.Exec(text); err != nil {
+				b.Fatal(text, err)
+			}
+		}
+		if err := tx.Commit(); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 // BenchmarkRelayedRecordParallel is the same with history keeping up beside it.

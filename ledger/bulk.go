@@ -4,7 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"regexp"
 	"strings"
+
+	"modernc.org/sqlite"
 )
 
 // bulk inserts any number of rows by few statements.
@@ -25,10 +28,15 @@ func bulkSQL(head string, columns, rows int, tail string) string {
 	return head + strings.Join(parts, ", ") + tail
 }
 
+var numberedParameter = regexp.MustCompile(`\$[0-9]+`)
+
 func prepareBulk(ctx context.Context, db *sql.DB, head string, columns int, tail string) (*bulk, error) {
 	b := &bulk{columns: columns}
 	for _, rows := range bulkSizes {
 		text := bulkSQL(head, columns, rows, tail)
+		if _, lite := db.Driver().(*sqlite.Driver); lite {
+			text = numberedParameter.ReplaceAllString(text, "?") // SQLite looks each name up among all of them
+		}
 		stmt, err := db.PrepareContext(ctx, text) //nolint:sqlclosecheck // lives as long as its database
 		if err != nil {
 			return nil, fmt.Errorf("prepare %q: %w", text, err)
