@@ -3,6 +3,7 @@ package history
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"vaglio"
 )
@@ -17,14 +18,16 @@ type Census struct {
 
 // Census counts the events that occurred in [from, until), by kind of entity and kind of event, sorted by both.
 func (s *Store) Census(ctx context.Context, from, until vaglio.Instant) ([]Census, error) {
+	var paid []string
+	err := s.conn.QueryRow(ctx, `SELECT groupUniqArray(toString(kind)) FROM events WHERE occurred_at >= ? AND occurred_at < ? AND currency != ''`,
+		int64(from), int64(until)).Scan(&paid)
+	if err != nil {
+		return nil, fmt.Errorf("count the kinds of events: %w", err)
+	}
 	rows, err := s.conn.Query(ctx, `
-		SELECT entity_kind, kind, events, kind IN (
-			SELECT kind FROM events WHERE occurred_at >= ? AND occurred_at < ? GROUP BY kind HAVING max(currency != '')) AS money
-		FROM (
-			SELECT substring(entity, 1, position(entity, ':') - 1) AS entity_kind, toString(kind) AS kind, count() AS events
-			FROM timelines WHERE occurred_at >= ? AND occurred_at < ?
-			GROUP BY entity_kind, kind)
-		ORDER BY entity_kind, kind`, int64(from), int64(until), int64(from), int64(until))
+		SELECT substring(entity, 1, position(entity, ':') - 1) AS entity_kind, toString(kind) AS kind_name, count() AS events
+		FROM timelines WHERE occurred_at >= ? AND occurred_at < ?
+		GROUP BY entity_kind, kind_name ORDER BY entity_kind, kind_name`, int64(from), int64(until))
 	if err != nil {
 		return nil, fmt.Errorf("count the kinds of events: %w", err)
 	}
@@ -32,11 +35,10 @@ func (s *Store) Census(ctx context.Context, from, until vaglio.Instant) ([]Censu
 	var out []Census
 	for rows.Next() {
 		var c Census
-		var money uint8
-		if err := rows.Scan(&c.EntityKind, &c.Kind, &c.Events, &money); err != nil {
+		if err := rows.Scan(&c.EntityKind, &c.Kind, &c.Events); err != nil {
 			return nil, fmt.Errorf("count the kinds of events: %w", err)
 		}
-		c.Money = money == 1
+		c.Money = slices.Contains(paid, c.Kind)
 		out = append(out, c)
 	}
 	if err := rows.Err(); err != nil {

@@ -58,14 +58,19 @@ type RecommendOptions struct {
 	Seed   uint64
 }
 
-// Recommend plans thresholds on the rows of one matrix and judges them on those of a later one, which may be nil. Both have the
-// model's features; probabilities are by row.
-func Recommend(ctx context.Context, h *history.Store, choose, judge *Matrix, chosen, judged []float64, current models.Thresholds, o RecommendOptions) (CostPlan, error) {
+// Scored are labelled requests, by the features of a model, and what it says of them.
+type Scored struct {
+	Matrix      *Matrix   // nil: none
+	Probability []float64 // calibrated, by row
+}
+
+// Recommend plans thresholds on some requests and judges them on later ones, of which there may be none.
+func Recommend(ctx context.Context, h *history.Store, choose, judge Scored, current models.Thresholds, o RecommendOptions) (CostPlan, error) {
 	if o.Policy == nil {
 		o.Policy = policy.Default()
 	}
-	bound, _ := o.Policy.BindLoose(choose.Catalogue)
-	cases, unknown, err := Cases(ctx, h, choose, chosen, bound)
+	bound, _ := o.Policy.BindLoose(choose.Matrix.Catalogue)
+	cases, unknown, err := Cases(ctx, h, choose.Matrix, choose.Probability, bound)
 	if err != nil {
 		return CostPlan{}, err
 	}
@@ -79,8 +84,8 @@ func Recommend(ctx context.Context, h *history.Store, choose, judge *Matrix, cho
 	if o.Policy.Costs == nil {
 		options.Current = &current
 	}
-	if judge != nil {
-		if options.Judge, _, err = Cases(ctx, h, judge, judged, bound); err != nil {
+	if judge.Matrix != nil {
+		if options.Judge, _, err = Cases(ctx, h, judge.Matrix, judge.Probability, bound); err != nil {
 			return CostPlan{}, err
 		}
 	}
@@ -105,19 +110,16 @@ func RecommendFor(ctx context.Context, b *models.Bundle, p Period, o Options, r 
 	if err != nil {
 		return CostPlan{}, err
 	}
-	choose, judge := m.splitByTime(0.5)
-	for name, half := range map[string]*Matrix{"earlier": choose, "later": judge} {
-		if err := half.bothClasses(); err != nil {
+	var halves [2]Scored
+	halves[0].Matrix, halves[1].Matrix = m.splitByTime(0.5)
+	for i, name := range []string{"earlier", "later"} {
+		half := &halves[i]
+		if err := half.Matrix.bothClasses(); err != nil {
 			return CostPlan{}, fmt.Errorf("%s half of the period: %w", name, err)
 		}
+		if half.Probability, err = probabilities(ctx, b, half.Matrix); err != nil {
+			return CostPlan{}, err
+		}
 	}
-	chosen, err := probabilities(ctx, b, choose)
-	if err != nil {
-		return CostPlan{}, err
-	}
-	judged, err := probabilities(ctx, b, judge)
-	if err != nil {
-		return CostPlan{}, err
-	}
-	return Recommend(ctx, o.History, choose, judge, chosen, judged, b.Manifest().Thresholds, r)
+	return Recommend(ctx, o.History, halves[0], halves[1], b.Manifest().Thresholds, r)
 }

@@ -34,7 +34,7 @@ func TestFeatureWork(t *testing.T) {
 		t.Errorf("drop: %d groups, %v", len(dropped.Dropped), err)
 	}
 	catalogue := filepath.Join(t.TempDir(), "features.yaml")
-	work("features", "propose", "--from", "2025-06-01", "--until", until, "--labels-until", "2026-12-01", "--candidates", "20", "--out", catalogue)
+	work("features", "propose", "--from", "2025-06-01", "--until", until, "--labels-until", "2026-12-01", "--candidates", "20", "--tries", "2", "--out", catalogue)
 	if out := work("features", "check", catalogue); !strings.Contains(out, "is good: 4") {
 		t.Errorf("the proposal: %s", out)
 	}

@@ -34,6 +34,9 @@ func newPropose() *cobra.Command {
 			if p.Candidates < 1 || p.Candidates > 400 {
 				return usagef("--candidates: want 1 to 400")
 			}
+			if p.Tries < 1 {
+				return usagef("--tries: want 1 or more")
+			}
 			if p.Catalogue, err = catalogueText(catalogue); err != nil {
 				return err
 			}
@@ -67,6 +70,7 @@ func newPropose() *cobra.Command {
 	f.StringVar(&maturity, "maturity", "30d", "age from which a request without a label counts as clean")
 	f.StringVar(&catalogue, "features", "", "feature catalogue to extend (YAML; default: the embedded one)")
 	f.IntVar(&p.Candidates, "candidates", 400, "candidates to look at, at most; 400 is the most")
+	f.IntVar(&p.Tries, "tries", 24, "candidates to add one by one, at most, the most important first")
 	f.StringVar(&out, "out", "", "file of the extended catalogue")
 	return cmd
 }
