@@ -172,11 +172,11 @@ func TestTheRegistryPointsAtBundlesThatOpen(t *testing.T) {
 		if err := models.Write(dir, contents(t, "small", version)); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.Promote(version, models.Champion, promotedAt); err != nil {
+		if err := r.Promote(models.Champion, models.Promotion{Version: version, At: promotedAt}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := r.Promote("v1", models.Challenger, promotedAt); err != nil {
+	if err := r.Promote(models.Challenger, models.Promotion{Version: "v1", At: promotedAt}); err != nil {
 		t.Fatal(err)
 	}
 	if version, ok, err := r.Current(models.Champion); version != "v2" || !ok || err != nil {
@@ -190,11 +190,11 @@ func TestTheRegistryPointsAtBundlesThatOpen(t *testing.T) {
 	}
 	for version, want := range map[string]string{"v3": "manifest.json", "v4": "calls itself version v1", "v5": "no such file", "../v1": "version",
 		"champion": "name of a stage", "": "version", ".hidden": "version", "v1/../v2": "version"} {
-		if err := r.Promote(version, models.Champion, promotedAt); err == nil || !strings.Contains(err.Error(), want) {
+		if err := r.Promote(models.Champion, models.Promotion{Version: version, At: promotedAt}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("promote %q: got %v, want an error with %q", version, err, want)
 		}
 	}
-	if err := r.Promote("v1", "../x", promotedAt); err == nil {
+	if err := r.Promote("../x", models.Promotion{Version: "v1", At: promotedAt}); err == nil {
 		t.Error("promoted to a stage that there is not")
 	}
 	entries, err := r.List()
@@ -225,8 +225,11 @@ func TestAPointerThatLeadsElsewhereOrIsHalfWrittenIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, content := range []string{"", "../../etc\n", "v1", "v1\nv2", "v1\n\n", "v1\n../v2\n", "v1 yesterday\n", "v1 2026-01-01T00:00:00Z 2026-01-02T00:00:00Z\n",
-		"v1 2026-01-01T00:00:00Z 2026-01-02T00:00:00Z v2\n", strings.Repeat("v1\n", 100_000), strings.Repeat("a", 1000)} {
+	line := func(version string) string { return `{"version":"` + version + `"}` + "\n" }
+	for _, content := range []string{"", "v1\n", line("../../etc"), `{"version":"v1"}`, line("v1") + `{"version":"v2"}`, line("v1") + "\n",
+		line("v1") + line("../v2"), `{"version":"v1","at":"yesterday"}` + "\n", `{"version":"v1","at":"2026-01-01T00:00:00Z","taken_back":"2026-01-02T00:00:00Z"}` + "\n",
+		`{"version":"v1","until":"2026-01-02T00:00:00Z"}` + "\n", `{"version":"v1","share":2}` + "\n", strings.Repeat(line("v1"), 100_000),
+		line(strings.Repeat("a", 1000))} {
 		if err := os.WriteFile(filepath.Join(dir, "champion"), []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}

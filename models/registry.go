@@ -1,6 +1,7 @@
 package models
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 
+	"github.com/go-json-experiment/json"
 	"github.com/gofrs/flock"
 
 	"vaglio"
@@ -18,29 +21,38 @@ import (
 // Stage is a use that a model can be promoted to.
 type Stage string
 
-// The stages: the champion decides, the challenger is watched beside it.
+// The stages. The champion decides. The challenger decides for a share of customers, and is scored for the others. The shadow
+// is scored for every request, and never decides.
 const (
 	Champion   Stage = "champion"
 	Challenger Stage = "challenger"
+	Shadow     Stage = "shadow"
 )
 
-var stages = []Stage{Champion, Challenger}
+// Stages lists them.
+var Stages = []Stage{Champion, Challenger, Shadow}
 
 // Registry is a folder with one bundle per version, in a folder of that name, and per stage a small file of the stage's
 // name that holds its promotions. Every change is one rename: readers in other processes see the old state or the new one.
 // Changes take turns by a lock on the folder.
 type Registry struct{ dir string }
 
-// Promotion is a line of a stage's file: a version, the moment from which it was current, and the moment at which it was
-// taken back, which is "not given" while it is not. Of the others the first is current.
+// Promotion is a line of a stage's file, as JSON: a version, the moment from which it was current, and the moment at which it
+// was taken back, which is "not given" while it is not. Of the others the first is current.
 type Promotion struct {
 	Version   string         `json:"version"`
 	At        vaglio.Instant `json:"at,omitzero"`
 	TakenBack vaglio.Instant `json:"taken_back,omitzero"`
+	Share     float64        `json:"share,omitzero"`  // of customers, of a challenger
+	Reason    string         `json:"reason,omitzero"` // why it was promoted although something spoke against it
 }
 
-// maxPromotions is how many of a stage are kept, the newest ones.
-const maxPromotions = 200
+// Limits of a stage's file: how many promotions are kept, the newest ones, and how long a reason may be.
+const (
+	maxPromotions   = 200
+	maxReason       = 500
+	maxPointerBytes = maxPromotions * 2 * (maxReason + 200)
+)
 
 // Entry is one version of a registry.
 type Entry struct {
@@ -63,7 +75,7 @@ func (r *Registry) Dir(version string) (string, error) {
 	if err := CheckName("version", version); err != nil {
 		return "", err
 	}
-	if slices.Contains(stages, Stage(version)) {
+	if slices.Contains(Stages, Stage(version)) {
 		return "", fmt.Errorf("version %q is the name of a stage", version)
 	}
 	return filepath.Join(r.dir, version), nil
@@ -93,7 +105,7 @@ func (r *Registry) List() ([]Entry, error) {
 		return nil, fmt.Errorf("list models: %w", err)
 	}
 	current := map[string][]Stage{}
-	for _, stage := range stages {
+	for _, stage := range Stages {
 		version, ok, err := r.Current(stage)
 		if err != nil {
 			return nil, fmt.Errorf("list models: %w", err)
@@ -105,7 +117,7 @@ func (r *Registry) List() ([]Entry, error) {
 	var entries []Entry
 	for _, f := range found {
 		name := f.Name()
-		if strings.HasPrefix(name, ".") || slices.Contains(stages, Stage(name)) {
+		if strings.HasPrefix(name, ".") || slices.Contains(Stages, Stage(name)) {
 			continue
 		}
 		entry := Entry{Version: name, Stages: current[name]}
@@ -120,19 +132,45 @@ func (r *Registry) List() ([]Entry, error) {
 }
 
 // Promote makes a version current for a stage, for all readers from now on. It opens the bundle first and refuses one
-// that can't be opened. A version that is current already stays so, and nothing is noted.
-func (r *Registry) Promote(version string, stage Stage, at vaglio.Instant) error {
+// that can't be opened. A version that is current already, with the same share, stays so, and nothing is noted.
+func (r *Registry) Promote(stage Stage, p Promotion) error {
 	err := r.change(stage, func(h []Promotion) ([]Promotion, error) {
-		if _, err := r.Open(version); err != nil {
+		if p.Share < 0 || p.Share > 1 || p.Share != p.Share || p.Share != 0 && stage != Challenger {
+			return nil, fmt.Errorf("a share of customers is 0 to 1, and a challenger's, not %v", p.Share)
+		}
+		if len(p.Reason) > maxReason || strings.ContainsFunc(p.Reason, unicode.IsControl) {
+			return nil, fmt.Errorf("a reason is one line of at most %d bytes", maxReason)
+		}
+		if _, err := r.Open(p.Version); err != nil {
 			return nil, err
 		}
-		if now := current(h); now >= 0 && h[now].Version == version {
+		if now := current(h); now >= 0 && h[now].Version == p.Version && h[now].Share == p.Share {
 			return nil, nil
 		}
-		return append([]Promotion{{Version: version, At: at}}, h[:min(len(h), maxPromotions-1)]...), nil
+		return append([]Promotion{p}, h[:min(len(h), maxPromotions-1)]...), nil
 	})
 	if err != nil {
-		return fmt.Errorf("promote %s to %s: %w", version, stage, err)
+		return fmt.Errorf("promote %s to %s: %w", p.Version, stage, err)
+	}
+	return nil
+}
+
+// Withdraw leaves a stage empty. The champion's is never empty again once there was one.
+func (r *Registry) Withdraw(stage Stage, at vaglio.Instant) error {
+	err := r.change(stage, func(h []Promotion) ([]Promotion, error) {
+		if stage == Champion {
+			return nil, errors.New("somebody has to decide: promote another, or roll back")
+		}
+		h = slices.Clone(h)
+		for i := range h {
+			if h[i].TakenBack == 0 {
+				h[i].TakenBack = at
+			}
+		}
+		return h, nil
+	})
+	if err != nil {
+		return fmt.Errorf("withdraw the %s: %w", stage, err)
 	}
 	return nil
 }
@@ -180,13 +218,10 @@ func (r *Registry) change(stage Stage, next func([]Promotion) ([]Promotion, erro
 	if h, err = next(h); err != nil || h == nil {
 		return err
 	}
-	var text strings.Builder
+	var text bytes.Buffer
 	for _, p := range h {
-		text.WriteString(p.Version)
-		for _, at := range []vaglio.Instant{p.At, p.TakenBack} {
-			if at != 0 {
-				text.WriteString(" " + at.String())
-			}
+		if err := json.MarshalWrite(&text, p); err != nil {
+			return err
 		}
 		text.WriteByte('\n')
 	}
@@ -196,7 +231,7 @@ func (r *Registry) change(stage Stage, next func([]Promotion) ([]Promotion, erro
 	}
 	defer os.RemoveAll(temporary)
 	pointer := filepath.Join(temporary, string(stage))
-	if err := writeSynced(pointer, []byte(text.String())); err != nil {
+	if err := writeSynced(pointer, text.Bytes()); err != nil {
 		return err
 	}
 	if err := os.Rename(pointer, filepath.Join(r.dir, string(stage))); err != nil {
@@ -205,18 +240,23 @@ func (r *Registry) change(stage Stage, next func([]Promotion) ([]Promotion, erro
 	return syncFolder(r.dir)
 }
 
-// Current is the version in use for a stage; ok is false when none was promoted to it yet. Whether the bundle opens is
-// not checked.
+// Current is the version in use for a stage; ok is false when none is. Whether the bundle opens is not checked.
 func (r *Registry) Current(stage Stage) (version string, ok bool, err error) {
+	p, ok, err := r.InForce(stage)
+	return p.Version, ok, err
+}
+
+// InForce is the promotion behind the version in use for a stage; ok is false when there is none.
+func (r *Registry) InForce(stage Stage) (p Promotion, ok bool, err error) {
 	h, err := r.History(stage)
 	if err != nil {
-		return "", false, err
+		return Promotion{}, false, err
 	}
 	at := current(h)
 	if at < 0 {
-		return "", false, nil
+		return Promotion{}, false, nil
 	}
-	return h[at].Version, true, nil
+	return h[at], true, nil
 }
 
 // History lists the promotions to a stage, the newest first; empty when there was none.
@@ -236,50 +276,42 @@ func (r *Registry) History(stage Stage) ([]Promotion, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the %s: %w", stage, err)
 	}
-	h, err := r.parsePromotions(string(b))
+	h, err := r.parsePromotions(stage, string(b))
 	if err != nil {
 		return nil, fmt.Errorf("read the %s: %w", stage, err)
 	}
 	return h, nil
 }
 
-const maxPointerBytes = 64 << 10
-
 // parsePromotions reads a stage's file: a line without its end was not written by us, or not to the end.
-func (r *Registry) parsePromotions(text string) ([]Promotion, error) {
+func (r *Registry) parsePromotions(stage Stage, text string) ([]Promotion, error) {
 	text, whole := strings.CutSuffix(text, "\n")
 	if !whole || len(text) > maxPointerBytes {
 		return nil, fmt.Errorf("the file is empty, cut off or over %d bytes", maxPointerBytes)
 	}
 	var h []Promotion
 	for i, line := range strings.Split(text, "\n") {
-		fields := strings.Split(line, " ")
-		if len(fields) > 3 {
-			return nil, fmt.Errorf("line %d: want a version and at most two moments", i+1)
+		var p Promotion
+		if err := json.Unmarshal([]byte(line), &p, json.RejectUnknownMembers(true)); err != nil {
+			return nil, fmt.Errorf("line %d: %w", i+1, err)
 		}
-		p := Promotion{Version: fields[0]}
 		if _, err := r.Dir(p.Version); err != nil {
 			return nil, fmt.Errorf("line %d: %w", i+1, err)
 		}
-		for k, into := range []*vaglio.Instant{&p.At, &p.TakenBack} {
-			if len(fields) > k+1 {
-				var err error
-				if *into, err = vaglio.ParseInstant(fields[k+1]); err != nil {
-					return nil, fmt.Errorf("line %d: %w", i+1, err)
-				}
-			}
+		if p.Share < 0 || p.Share > 1 {
+			return nil, fmt.Errorf("line %d: a share of %v", i+1, p.Share)
 		}
 		h = append(h, p)
 	}
-	if len(h) == 0 || current(h) < 0 {
+	if len(h) == 0 || stage == Champion && current(h) < 0 {
 		return nil, errors.New("every promotion was taken back")
 	}
 	return h, nil
 }
 
 func checkStage(stage Stage) error {
-	if !slices.Contains(stages, stage) {
-		return fmt.Errorf("stage %q: want %s or %s", stage, Champion, Challenger)
+	if !slices.Contains(Stages, stage) {
+		return fmt.Errorf("stage %q: want one of %v", stage, Stages)
 	}
 	return nil
 }

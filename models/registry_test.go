@@ -49,7 +49,7 @@ func TestARollbackGoesBackThroughThePromotions(t *testing.T) {
 	promote := func(version string) {
 		t.Helper()
 		at += vaglio.Hour
-		if err := r.Promote(version, models.Champion, at); err != nil {
+		if err := r.Promote(models.Champion, models.Promotion{Version: version, At: at}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -99,7 +99,7 @@ func TestARollbackGoesBackThroughThePromotions(t *testing.T) {
 func TestARollbackToAModelThatIsNotWhatItWasIsRefused(t *testing.T) {
 	r := registryOf(t, "v1", "v2")
 	for _, version := range []string{"v1", "v2"} {
-		if err := r.Promote(version, models.Champion, promotedAt); err != nil {
+		if err := r.Promote(models.Champion, models.Promotion{Version: version, At: promotedAt}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -115,7 +115,7 @@ func TestARollbackToAModelThatIsNotWhatItWasIsRefused(t *testing.T) {
 // Readers in any number see one champion or the other while it changes, and what they open is whole.
 func TestReadersSeeWholeModelsWhileTheyChange(t *testing.T) {
 	r := registryOf(t, "v1", "v2")
-	if err := r.Promote("v1", models.Champion, promotedAt); err != nil {
+	if err := r.Promote(models.Champion, models.Promotion{Version: "v1", At: promotedAt}); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
@@ -144,7 +144,7 @@ func TestReadersSeeWholeModelsWhileTheyChange(t *testing.T) {
 	for i := range 2 {
 		writers.Go(func() {
 			for n := range 10 {
-				if err := r.Promote([]string{"v1", "v2"}[(i+n)%2], models.Champion, promotedAt); err != nil {
+				if err := r.Promote(models.Champion, models.Promotion{Version: []string{"v1", "v2"}[(i+n)%2], At: promotedAt}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -224,7 +224,7 @@ func TestAFullDiskLeavesTheChampion(t *testing.T) {
 		return
 	}
 	r := registryOf(t, "v1", "v2")
-	if err := r.Promote("v1", models.Champion, promotedAt); err != nil {
+	if err := r.Promote(models.Champion, models.Promotion{Version: "v1", At: promotedAt}); err != nil {
 		t.Fatal(err)
 	}
 	v1, _ := r.Dir("v1")
@@ -257,10 +257,45 @@ func onAFullDisk(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Promote("v2", models.Champion, promotedAt); !errors.Is(err, syscall.EFBIG) {
+	if err := r.Promote(models.Champion, models.Promotion{Version: "v2", At: promotedAt}); !errors.Is(err, syscall.EFBIG) {
 		t.Errorf("promoted on a full disk: %v", err)
 	}
 	if err := models.Write(filepath.Join(dir, "v3"), whole); !errors.Is(err, syscall.EFBIG) {
 		t.Errorf("written on a full disk: %v", err)
+	}
+}
+
+func TestAChallengerHasAShareAndCanBeWithdrawn(t *testing.T) {
+	r := registryOf(t, "v1", "v2")
+	promote := func(stage models.Stage, p models.Promotion) error {
+		p.At = promotedAt
+		return r.Promote(stage, p)
+	}
+	for _, err := range []error{promote(models.Champion, models.Promotion{Version: "v1"}),
+		promote(models.Challenger, models.Promotion{Version: "v2", Share: 0.05}),
+		promote(models.Challenger, models.Promotion{Version: "v2", Share: 0.1, Reason: "it is winter, and \"quotes\" are fine"}),
+		promote(models.Shadow, models.Promotion{Version: "v2"})} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, wrong := range []error{promote(models.Champion, models.Promotion{Version: "v2", Share: 0.5}),
+		promote(models.Challenger, models.Promotion{Version: "v2", Share: 1.5}),
+		promote(models.Challenger, models.Promotion{Version: "v2", Reason: "two\nlines"}), r.Withdraw(models.Champion, promotedAt)} {
+		if wrong == nil {
+			t.Error("taken")
+		}
+	}
+	if p, ok, err := r.InForce(models.Challenger); err != nil || !ok || p.Share != 0.1 || !strings.Contains(p.Reason, "winter") {
+		t.Errorf("challenger %+v, %v", p, err)
+	}
+	if err := r.Withdraw(models.Challenger, promotedAt+1); err != nil {
+		t.Fatal(err)
+	}
+	if p, ok, err := r.InForce(models.Challenger); ok || err != nil {
+		t.Errorf("after it was withdrawn: %+v, %v", p, err)
+	}
+	if h, err := r.History(models.Challenger); err != nil || len(h) != 2 || h[0].TakenBack != promotedAt+1 {
+		t.Errorf("history %+v, %v", h, err)
 	}
 }
