@@ -26,7 +26,7 @@ var arrows = map[string][]string{
 	"history/ingest":    {".", "parquet"},
 	"ledger":            {"."},
 	"ledger/ledgertest": {},
-	"scoring":           {".", "features", "models", "history", "ledger", "scoring/guard", "scoring/lists", "scoring/states"},
+	"scoring":           {".", "features", "models", "history", "ledger", "scoring/guard", "scoring/lists", "scoring/policy", "scoring/states"},
 	"scoring/guard":     {".", "ledger", "scoring/policy"},
 	"scoring/lists":     {".", "ledger"},
 	"scoring/policy":    {".", "document", "expression", "features", "models"},

@@ -7,6 +7,8 @@ import (
 
 	"vaglio"
 	"vaglio/features"
+	"vaglio/ledger"
+	"vaglio/scoring/policy"
 )
 
 // maxTrials bounds the search for a counterfactual: so often is a changed request scored and put through the policy.
@@ -87,7 +89,7 @@ func (d *decision) awaits(kind string) bool {
 func (d *decision) suppose(kind string, entities ...string) {
 	f := vaglio.Fact{Event: vaglio.Event{ID: "supposed/" + kind, Kind: kind, OccurredAt: d.moment - vaglio.Millisecond,
 		ObservedAt: d.moment, Entities: d.fact.Entities}, KnownAt: d.moment}
-	catalogue, before := d.bundle.Catalogue(), d.states
+	catalogue, before := d.seat.catalogue, d.states
 	rebuilt := map[vaglio.Entity]*features.State{}
 	for _, name := range entities {
 		entity := vaglio.Entity{Kind: name, ID: d.fact.Entities.Get(name)}
@@ -111,11 +113,11 @@ func (d *decision) suppose(kind string, entities ...string) {
 
 // search looks for the smallest change that the policy would approve.
 type search struct {
-	decision *decision
-	reserved int64
-	trials   int
-	found    *decision
-	changes  []vaglio.FeatureChange
+	decision  *decision
+	situation policy.Situation
+	trials    int
+	found     *decision
+	changes   []vaglio.FeatureChange
 }
 
 // try scores a changed request again: features, model and the whole policy with its exposure check. Amount 0 leaves the
@@ -142,35 +144,25 @@ func (s *search) try(pulled []lever, amountMinor int64) bool {
 		t.fact = fact
 	}
 	t.vector = make([]float64, len(d.vector))
-	t.bundle.Catalogue().Vector(t.vector, &t.fact, t.states)
-	logOdds, err := t.bundle.LogOdds(t.vector)
+	t.seat.catalogue.Vector(t.vector, &t.fact, t.states)
+	logOdds, err := t.seat.bundle.LogOdds(t.vector)
 	if err != nil {
 		return false
 	}
-	a := assessment{logOdds: logOdds, probability: t.bundle.Probability(logOdds)}
-	a.riskScore = t.bundle.RiskScore(a.probability)
+	a := assessment{logOdds: logOdds, probability: t.seat.bundle.Probability(logOdds)}
+	a.riskScore = t.seat.bundle.RiskScore(a.probability)
 	t.assessment = &a
-	if !t.approves(s.reserved) {
+	t.evaluate()
+	if !t.approves(s.situation) {
 		return false
 	}
 	s.found, s.changes = &t, changes
 	return true
 }
 
-// approves puts an assessed decision through the policy without recording what it says.
-func (d *decision) approves(reservedMinor int64) bool {
-	d.out = vaglio.Decision{}
-	d.engine.policy.apply(d, reservedMinor)
-	return d.out.Verdict == vaglio.Approve
-}
-
-// stillApproved reports whether what was found is approved with another exposure, too.
-func (s *search) stillApproved(e exposure) bool {
-	if s.found == nil {
-		return false
-	}
-	s.found.exposure = e
-	return s.found.approves(e.reserved)
+// approves asks the policy, without recording what it says.
+func (d *decision) approves(s policy.Situation) bool {
+	return d.seat.bound.Conclude(&d.evaluation, s).Verdict == vaglio.Approve
 }
 
 // run tries sets of levers, the smaller sets first. Each size is tried without and then, with one lever less, with a
@@ -198,7 +190,7 @@ func (s *search) partial(pulled []lever) bool {
 	asked := s.decision.request.Amount
 	refused := asked
 	amounts := []int64{asked / 10 * 9, asked / 10 * 7, asked / 2, asked / 10 * 3, asked / 10}
-	if left, known := s.decision.exposure.refundable(s.reserved); known && left < asked {
+	if left := s.situation.RefundableMinor; s.situation.RefundableKnown && left < asked {
 		amounts = slices.Insert(slices.DeleteFunc(amounts, func(a int64) bool { return a >= left }), 0, left)
 		refused = left + 1
 	}
@@ -246,30 +238,34 @@ func subsets(of []lever, size int) func(yield func([]lever) bool) {
 	}
 }
 
-// seekCounterfactual searches before the decision's transaction, as if nothing were reserved, so that no other decision
-// waits for it. A request that the policy approves is left alone.
+// seekCounterfactual searches before the decision's transaction, by what history shows of the payment, so that no other
+// decision waits for it. A request that the policy approves is left alone.
 func (d *decision) seekCounterfactual() {
-	unchanged := *d
-	if unchanged.approves(0) {
+	situation := d.situation(d.shown, &ledger.Standing{})
+	if d.approves(situation) {
 		return
 	}
-	d.search = &search{decision: d}
+	d.search = &search{decision: d, situation: situation}
 	d.search.run()
 }
 
-// counterfactual is what would have been approved instead, verified with the payment's exposure if that has changed since the
-// search; without any, a change to the verdict itself with no changes. It is nil for approvals, degraded decisions, and
-// duplicates, which an answer to the first request helps and nothing else.
-func (d *decision) counterfactual(lang string) *vaglio.Change {
-	if d.out.Verdict == vaglio.Approve || d.out.Degraded || d.assessment == nil || d.out.DuplicateOf != "" {
+// counterfactual is what would have been approved instead, verified with what the transaction knows, and searched for again if
+// the payment's exposure has changed; without any, a change to the verdict itself with no changes. It is nil for approvals,
+// decisions without what they should rest on, and what no change of the request helps: duplicates and guards that tripped.
+func (d *decision) counterfactual(s policy.Situation, lang string) *vaglio.Change {
+	if d.out.Verdict == vaglio.Approve || d.assessment == nil || d.blind || s.Duplicate || s.Guard.Review {
 		return nil
 	}
-	s := d.search
-	if s == nil || d.exposure != d.shown && !s.stillApproved(d.exposure) {
-		s = &search{decision: d, reserved: d.exposure.reserved}
-		s.run()
+	if d.search == nil || d.exposure != d.shown && (d.search.found == nil || !d.search.found.approves(s)) {
+		d.search = &search{decision: d, situation: s}
+		d.search.run()
 	}
-	if s.found == nil {
+	return d.change(d.search, d.search.found != nil && d.search.found.approves(s), lang)
+}
+
+// change tells what a search found, if it holds.
+func (d *decision) change(s *search, holds bool, lang string) *vaglio.Change {
+	if !holds {
 		return &vaglio.Change{Verdict: d.out.Verdict, Changes: []vaglio.FeatureChange{}, Trials: s.trials,
 			Text: fmt.Sprintf(changeTexts["none"][lang], s.trials)}
 	}

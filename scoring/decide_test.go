@@ -15,6 +15,7 @@ import (
 	"vaglio/ledger"
 	"vaglio/models"
 	"vaglio/scoring"
+	"vaglio/scoring/policy"
 )
 
 // risky has three failed logins, four earlier requests and a shared device behind it.
@@ -47,7 +48,7 @@ func TestADecisionSaysWhatItIsAndWhatItRestsOn(t *testing.T) {
 	expect(t, "valid until", d.ValidUntil, t0+vaglio.Day)
 	expect(t, "review due", d.ReviewDueAt, 0)
 	expect(t, "model", *d.Model, bundle.Identity())
-	expect(t, "policy", d.PolicyVersion, "default")
+	expect(t, "policy", d.PolicyVersion, policy.Default().Version())
 	expect(t, "features as of", d.FeaturesAsOf, t0)
 	expect(t, "decided at", d.DecidedAt, t0)
 	expect(t, "degraded", d.Degraded, false)
@@ -128,7 +129,7 @@ func TestEvidenceIsWhatTheFeaturesOfAReasonCounted(t *testing.T) {
 }
 
 func TestCustomersReadTwoRaisingReasonsAndNeverAnInternalOne(t *testing.T) {
-	s := newService(t)
+	s := newService(t, plain)
 	risky(s)
 	d, _ := s.decides(s.request("r", func(r *vaglio.Request) { r.Reason = "unauthorised" }))
 	if d.Verdict != vaglio.Deny {
@@ -167,7 +168,7 @@ func TestCustomersReadTwoRaisingReasonsAndNeverAnInternalOne(t *testing.T) {
 		t.Errorf("an internal reason reads in public: %s", answer.Body)
 	}
 
-	lenient := newService(t, thresholds(1, 1), withPolicy(func(p *scoring.Policy) { p.PaymentOptional = true }))
+	lenient := newService(t, withPolicy("thresholds: {approve_below: 1, deny_from: 1}\nrequire_payment: false"))
 	d, answer = lenient.decides(s.request("approved", func(r *vaglio.Request) { r.Reason = "unauthorised" }))
 	if d.Verdict != vaglio.Approve || len(d.Reasons) == 0 || bytes.Contains(answer.Body, []byte("customer_text")) {
 		t.Errorf("an approval gives the customer reasons: %s", answer.Body)

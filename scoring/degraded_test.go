@@ -51,7 +51,7 @@ func TestWithoutAModelEveryDecisionIsADegradedReview(t *testing.T) {
 	if err := s.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "model") {
 		t.Errorf("ready without a model: %v", err)
 	}
-	if x, _ := s.explained(d.ID); x.LogOdds != nil || x.Model != nil || len(x.Features) != 0 || len(x.Timelines) == 0 {
+	if x, _ := s.explained(d.ID); x.LogOdds != nil || x.Model != nil || x.AdditivityError != nil || len(x.Timelines) == 0 {
 		t.Errorf("explanation %+v", x)
 	}
 	if err := s.UseModel(bundle); err != nil {

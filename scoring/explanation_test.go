@@ -31,7 +31,7 @@ func (s *service) explains(id string, audience scoring.Audience) string {
 }
 
 func TestEachAudienceReadsItsPartOfOneExplanation(t *testing.T) {
-	s := newService(t)
+	s := newService(t, plain)
 	risky(s)
 	d, _ := s.decides(s.request("r", func(r *vaglio.Request) { r.Reason = "unauthorised" }))
 	expect(t, "verdict", d.Verdict, vaglio.Deny)

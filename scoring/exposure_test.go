@@ -88,7 +88,7 @@ func TestWhatMayStillLeaveAPayment(t *testing.T) {
 }
 
 func TestAShopWithoutPaymentsInHistorySwitchesTheCheckOff(t *testing.T) {
-	s := newService(t, always, withPolicy(func(p *scoring.Policy) { p.PaymentOptional = true }))
+	s := newService(t, withPolicy("thresholds: {approve_below: 1, deny_from: 1}\nrequire_payment: false"))
 	d, _ := s.decides(s.request("unknown"))
 	expect(t, "of an unknown payment", d.Verdict, vaglio.Approve)
 	expect(t, "approved", d.ApprovedAmount, 1000)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/go-json-experiment/json"
@@ -12,34 +13,51 @@ import (
 	"vaglio"
 	"vaglio/ledger"
 	"vaglio/models"
+	"vaglio/scoring/policy"
 )
 
 // Inputs is what a decision was made from, kept beside it: enough to explain it for ever and to take it again.
 type Inputs struct {
 	Moment        vaglio.Instant        `json:"moment"`
-	Entities      vaglio.Fields         `json:"entities"` // completed
+	Entities      vaglio.Fields         `json:"entities"`              // completed
+	BaseAmount    *int64                `json:"base_amount,omitempty"` // minor units of the base currency; nil: unknown
+	Language      string                `json:"language"`
 	Timelines     []TimelineInput       `json:"timelines"`
 	Model         *vaglio.ModelIdentity `json:"model"`
+	Stage         string                `json:"stage,omitzero"` // of the model
 	Features      []FeatureInput        `json:"features"`
 	LogOdds       *float64              `json:"log_odds"`
 	Base          *float64              `json:"base"` // log-odds before any feature is known
 	PolicyVersion string                `json:"policy_version"`
+	Lists         string                `json:"lists,omitzero"` // the revision of each
+	Explored      bool                  `json:"explored,omitzero"`
+	Shadows       []vaglio.Shadow       `json:"shadows,omitempty"`
 	Concluded     `json:",inline"`
 }
 
 // Concluded is what a decision learned within the ledger's transaction.
 type Concluded struct {
-	CapturedMinor *int64           `json:"captured,omitempty"` // nil: unknown
-	GoneMinor     int64            `json:"gone,omitzero"`
-	ReservedMinor int64            `json:"reserved,omitzero"`
-	Standing      *ledger.Standing `json:"standing,omitempty"`
+	CapturedMinor *int64             `json:"captured,omitempty"` // nil: unknown
+	GoneMinor     int64              `json:"gone,omitzero"`
+	ReservedMinor int64              `json:"reserved,omitzero"`
+	Foreign       bool               `json:"foreign,omitzero"`
+	Blind         bool               `json:"blind,omitzero"` // without what it should rest on
+	QueueLoad     *float64           `json:"queue_load,omitempty"`
+	Guard         *policy.GuardState `json:"guard,omitempty"`
+	Standing      *ledger.Standing   `json:"standing,omitempty"`
 }
 
 // concludedInputs are the inputs with what the transaction added. They are joined as texts: other decisions wait meanwhile.
-func (d *decision) concludedInputs(standing *ledger.Standing) ([]byte, error) {
-	c := Concluded{GoneMinor: d.exposure.gone, ReservedMinor: d.exposure.reserved, Standing: standing}
+func (d *decision) concludedInputs(standing *ledger.Standing, s policy.Situation) ([]byte, error) {
+	c := Concluded{GoneMinor: d.exposure.gone, ReservedMinor: d.exposure.reserved, Foreign: d.exposure.foreign, Blind: d.blind, Standing: standing}
 	if d.exposure.known {
 		c.CapturedMinor = &d.exposure.captured
+	}
+	if !math.IsNaN(s.QueueLoad) {
+		c.QueueLoad = &s.QueueLoad
+	}
+	if s.Guard != (policy.GuardState{}) {
+		c.Guard = &s.Guard
 	}
 	added, err := json.Marshal(&c)
 	if err != nil {
@@ -63,8 +81,11 @@ type FeatureInput struct {
 }
 
 func (d *decision) kept() *Inputs {
-	in := &Inputs{Moment: d.moment, Entities: d.fact.Entities, PolicyVersion: d.engine.policy.Version,
-		Timelines: []TimelineInput{}, Features: []FeatureInput{}}
+	in := &Inputs{Moment: d.moment, Entities: d.fact.Entities, Language: d.language(), PolicyVersion: d.setup.policy.Version(),
+		Lists: d.engine.lists.Revisions(), Explored: d.explored, Shadows: d.shadows, Timelines: []TimelineInput{}, Features: []FeatureInput{}}
+	if d.fact.BaseKnown {
+		in.BaseAmount = &d.fact.BaseAmount
+	}
 	byName := func(a, b vaglio.Entity) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID)) }
 	for _, entity := range slices.SortedFunc(maps.Keys(d.known.states), byName) {
 		if state := d.known.states[entity]; state != nil {
@@ -72,11 +93,16 @@ func (d *decision) kept() *Inputs {
 			in.Timelines = append(in.Timelines, TimelineInput{entity.String(), events, fmt.Sprintf("%016x", hash)})
 		}
 	}
-	if a := d.assessment; a != nil {
-		in.Model, in.LogOdds, in.Base = d.out.Model, &a.logOdds, &a.base
-		for i, f := range d.bundle.Catalogue().Features() {
-			in.Features = append(in.Features, FeatureInput{f.Name, models.Number(d.vector[i]), a.contributions[i]})
+	a := d.assessment
+	if a != nil {
+		in.Model, in.Stage, in.LogOdds, in.Base = d.out.Model, d.seat.stage, &a.logOdds, &a.base
+	}
+	for i, v := range d.vector {
+		f := FeatureInput{Name: d.seat.catalogue.Features()[i].Name, Value: models.Number(v)}
+		if a != nil {
+			f.Contribution = a.contributions[i]
 		}
+		in.Features = append(in.Features, f)
 	}
 	return in
 }

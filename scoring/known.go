@@ -25,11 +25,8 @@ func (k *known) state(e vaglio.Entity) *features.State { return k.states[e] }
 func (d *decision) learn(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, d.engine.budget)
 	defer cancel()
-	catalogue := features.Default()
-	if d.bundle != nil {
-		catalogue = d.bundle.Catalogue()
-	}
-	if d.memory != nil && d.options.AsOf == 0 {
+	catalogue := d.seat.catalogue
+	if d.remembers && d.seat.memory != nil && d.options.AsOf == 0 {
 		err := d.gather(ctx, catalogue, d.recall)
 		if !errors.Is(err, states.ErrAhead) {
 			return err
@@ -81,7 +78,7 @@ func (d *decision) recall(ctx context.Context, entities []vaglio.Entity) error {
 	if err != nil {
 		return err
 	}
-	view, err := d.memory.View(ctx, entities, d.moment, waiting)
+	view, err := d.seat.memory.View(ctx, entities, d.moment, waiting)
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ const (
 
 // reasons groups the contributions by reason code, the strongest first.
 func (d *decision) reasons(lang string) []vaglio.Reason {
-	catalogue := d.bundle.Catalogue()
+	catalogue := d.seat.catalogue
 	members := map[string][]int{}
 	for i, f := range catalogue.Features() {
 		if f.Reason != "" {
@@ -47,7 +47,7 @@ func (d *decision) reasons(lang string) []vaglio.Reason {
 }
 
 func (d *decision) reason(code string, total float64, members []int, lang string) vaglio.Reason {
-	catalogue := d.bundle.Catalogue()
+	catalogue := d.seat.catalogue
 	reason := vaglio.Reason{Code: code, Direction: "raises", Contribution: total, Features: []vaglio.ReasonFeature{},
 		Text: catalogue.ReviewerText(code, lang, d.vector, d.engine.history.BaseCurrency(), d.request.Currency)}
 	if total < 0 {
@@ -68,7 +68,7 @@ func (d *decision) reason(code string, total float64, members []int, lang string
 		}
 		reason.Features = append(reason.Features, said)
 		if len(reason.Evidence) < maxEvidence {
-			for _, id := range catalogue.Evidence(i, &d.fact, d.states, maxEvidence) {
+			for _, id := range d.evidence(i) {
 				if !slices.Contains(reason.Evidence, id) && len(reason.Evidence) < maxEvidence {
 					reason.Evidence = append(reason.Evidence, id)
 				}
@@ -80,8 +80,8 @@ func (d *decision) reason(code string, total float64, members []int, lang string
 
 // usual is the population's median at training time, nil where the model has none.
 func (d *decision) usual(feature int) any {
-	f := &d.bundle.Catalogue().Features()[feature]
-	population := d.bundle.Manifest().Population
+	f := &d.seat.catalogue.Features()[feature]
+	population := d.seat.bundle.Manifest().Population
 	i := slices.IndexFunc(population, func(q models.FeatureQuantiles) bool { return q.Name == f.Name })
 	if i < 0 {
 		return nil
@@ -104,20 +104,37 @@ func shown(f *features.Feature, value float64) any {
 	}
 }
 
-// ruleReasons are the reasons that rules give, whatever the model says of them.
-func (d *decision) ruleReasons(lang string) []vaglio.Reason {
-	reasons := []vaglio.Reason{}
-	for _, hit := range d.out.Rules {
-		if code := reasonOfRule[hit.Name]; code != "" {
-			reasons = append(reasons, vaglio.Reason{Code: code, Direction: "raises", Features: []vaglio.ReasonFeature{}, Text: ruleTexts[code][lang]})
+// allReasons are those of the rules, then what the model says. A code stands once: what a rule says of it the model's reason
+// says better, unless that lowers the risk.
+func (d *decision) allReasons(lang string) []vaglio.Reason {
+	reasons, told := []vaglio.Reason{}, slices.Clone(d.told)
+	for _, code := range d.outcome.Codes {
+		i := slices.IndexFunc(told, func(r vaglio.Reason) bool { return r.Code == code })
+		if i >= 0 && told[i].Direction == "raises" {
+			reasons = append(reasons, told[i])
+		} else {
+			reasons = append(reasons, vaglio.Reason{Code: code, Direction: "raises", Features: []vaglio.ReasonFeature{}, Text: d.ruleText(code, lang)})
+		}
+		if i >= 0 {
+			told = slices.Delete(told, i, i+1)
 		}
 	}
-	return reasons
+	return append(reasons, told...)
+}
+
+// ruleText is what a code says: in words of its own when features can't tell, otherwise as the catalogue has it.
+func (d *decision) ruleText(code, lang string) string {
+	if text, ok := ruleTexts[code]; ok {
+		return text[lang]
+	}
+	if d.vector == nil {
+		return code
+	}
+	return cmp.Or(d.seat.catalogue.ReviewerText(code, lang, d.vector, d.engine.history.BaseCurrency(), d.request.Currency), code)
 }
 
 var ruleTexts = map[string]map[string]string{
 	"PAYMENT_UNKNOWN": {"en": "The captured amount of the payment is not known", "it": "L'importo incassato del pagamento non è noto"},
-	"REFUND_VELOCITY": {"en": "Another request on this payment and amount is still open", "it": "Un'altra richiesta su questo pagamento e importo è ancora aperta"},
 	"OVER_CAPTURED":   {"en": "The amount exceeds what is left of the payment", "it": "L'importo supera quanto resta del pagamento"},
 }
 
@@ -127,10 +144,7 @@ func (d *decision) tellCustomer(lang string) {
 	if d.out.Verdict == vaglio.Approve {
 		return
 	}
-	catalogue := features.Default()
-	if d.bundle != nil {
-		catalogue = d.bundle.Catalogue()
-	}
+	catalogue := d.seat.catalogue
 	told := 0
 	tell := func(direction string) {
 		for i := range d.out.Reasons {

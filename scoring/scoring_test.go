@@ -25,6 +25,7 @@ import (
 	"vaglio/ledger"
 	"vaglio/models"
 	"vaglio/scoring"
+	"vaglio/scoring/policy"
 	"vaglio/training/lightgbm"
 )
 
@@ -192,13 +193,21 @@ func newService(t *testing.T, vary ...func(*scoring.Options)) *service {
 	return s
 }
 
-func withPolicy(change func(*scoring.Policy)) func(*scoring.Options) {
-	return func(o *scoring.Options) { change(&o.Policy) }
+// withPolicy is a policy in YAML, without caps.
+func withPolicy(text string) func(*scoring.Options) {
+	p, err := policy.Parse([]byte(text + "\ncaps: {requests_1h: none, requests_24h: none, approvals_1h: none, approvals_24h: none, approved_amount_24h: none}\n"))
+	if err != nil {
+		panic(err)
+	}
+	return func(o *scoring.Options) { o.Policy = p }
 }
+
+// plain leaves everything to the model's thresholds.
+var plain = withPolicy("name: plain")
 
 // thresholds sets those of the policy.
 func thresholds(approveBelow, denyFrom float64) func(*scoring.Options) {
-	return withPolicy(func(p *scoring.Policy) { p.ApproveBelow, p.DenyFrom = &approveBelow, &denyFrom })
+	return withPolicy(fmt.Sprintf("thresholds: {approve_below: %v, deny_from: %v}", approveBelow, denyFrom))
 }
 
 // id is an id that no other test uses, nor the same test when it runs again.

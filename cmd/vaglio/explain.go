@@ -102,11 +102,8 @@ func (s *serving) explained(cmd *cobra.Command, in *installation, name string, a
 	if err != nil {
 		return ledger.Stored{}, err
 	}
-	engine, err := s.newEngine(in, store, l)
+	engine, _, err := s.engine(cmd.Context(), in, store, l)
 	if err != nil {
-		return ledger.Stored{}, err
-	}
-	if _, err := s.useModel(in, engine); err != nil {
 		return ledger.Stored{}, err
 	}
 	answer, err := engine.Decide(cmd.Context(), &requests[0].Request, scoring.DecideOptions{DryRun: true, AsOf: asOf, Language: lang})

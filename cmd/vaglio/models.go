@@ -137,7 +137,7 @@ func showModel(out io.Writer, registry *models.Registry, bundle *models.Bundle) 
 	if len(m.Reliability.Curve) > 0 {
 		rows = append(rows, []string{"calibration error", fmt.Sprintf("%.4f expected, over %d bins", m.Reliability.ExpectedError, len(m.Reliability.Curve))})
 	}
-	for _, stage := range []models.Stage{models.Champion, models.Challenger} {
+	for _, stage := range models.Stages {
 		h, err := registry.History(stage)
 		if err != nil {
 			return err
@@ -160,14 +160,14 @@ func showModel(out io.Writer, registry *models.Registry, bundle *models.Bundle) 
 }
 
 func stageFlag(cmd *cobra.Command) *string {
-	return cmd.Flags().String("stage", string(models.Champion), "champion, which decides, or challenger, which is watched beside it")
+	return cmd.Flags().String("stage", string(models.Champion), "champion, which decides; challenger, which decides for a share of customers; shadow, which only watches")
 }
 
 func newModelsPromote() *cobra.Command {
 	cmd := &cobra.Command{Use: "promote VERSION", Short: "Make a model champion; a running server takes it up", Args: exactly(1)}
 	stage := stageFlag(cmd)
 	cmd.RunE = withRegistry(func(cmd *cobra.Command, registry *models.Registry, args []string) error {
-		if err := registry.Promote(args[0], models.Stage(*stage), vaglio.InstantOf(time.Now())); err != nil {
+		if err := registry.Promote(models.Stage(*stage), models.Promotion{Version: args[0], At: vaglio.InstantOf(time.Now())}); err != nil {
 			return err
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "model %s is %s\n", args[0], *stage)

@@ -49,11 +49,8 @@ func newScore() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			engine, err := s.newEngine(in, store, l)
+			engine, _, err := s.engine(cmd.Context(), in, store, l)
 			if err != nil {
-				return err
-			}
-			if _, err := s.useModel(in, engine); err != nil {
 				return err
 			}
 			var requests []dryRequest

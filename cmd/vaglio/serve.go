@@ -41,7 +41,7 @@ func (s *serving) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8080", "address to serve on")
 	f.StringVar(&s.model, "model", "", "folder of a bundle, or version in the registry (default: the champion, also when it changes)")
-	f.StringVar(&s.policy, "policy", "", "policy file (YAML; default: the model's thresholds)")
+	f.StringVar(&s.policy, "policy", "", "policy file (YAML; default: the published policy, or else the default one)")
 	f.Int64Var(&s.cache, "cache", 256<<20, "bytes for timelines in memory; 0 reads history for every decision")
 	f.DurationVar(&s.budget, "budget", 2*time.Second, "time for reading history; beyond it a decision is a degraded review")
 }
@@ -119,11 +119,7 @@ func (s *serving) start(ctx context.Context, in *installation) (*service, error)
 
 // serveOn starts the engine, what works behind it, and the server.
 func (s *serving) serveOn(ctx context.Context, in *installation, store *history.Store, l *ledger.Ledger, open bool) (*service, error) {
-	engine, err := s.newEngine(in, store, l)
-	if err != nil {
-		return nil, err
-	}
-	follow, err := s.useModel(in, engine)
+	engine, follow, err := s.engine(ctx, in, store, l)
 	if err != nil {
 		return nil, err
 	}
@@ -173,6 +169,9 @@ func (s *serving) serveOn(ctx context.Context, in *installation, store *history.
 		}
 	})
 	v.work.Go(func() { _ = l.Relay(background, time.Second, store.Deliver) })
+	v.work.Go(func() { _ = l.RelayDecisions(background, time.Second, store.DeliverDecisions) })
+	v.work.Go(func() { engine.Attend(background) })
+	v.work.Go(func() { keepHouse(background, in, l) })
 	if follow != nil {
 		v.work.Go(func() { follow(background) })
 	}
@@ -211,15 +210,25 @@ func (s *serving) open(in *installation) (net.Listener, error) {
 	return listener, nil
 }
 
-func (s *serving) newEngine(in *installation, store *history.Store, l *ledger.Ledger) (*scoring.Engine, error) {
-	var policy scoring.Policy
+// engine is ready to decide, with what the ledger and the registry say now. follow keeps its models up to date; nil when the
+// flags name one.
+func (s *serving) engine(ctx context.Context, in *installation, store *history.Store, l *ledger.Ledger) (e *scoring.Engine, follow func(context.Context), err error) {
+	registry, err := in.registry()
+	if err != nil {
+		return nil, nil, err
+	}
+	o := scoring.Options{History: store, Ledger: l, Budget: s.budget, Cache: s.cache, Logger: in.log, Models: registry.Open}
 	if s.policy != "" {
-		var err error
-		if policy, err = scoring.ReadPolicy(s.policy); err != nil {
-			return nil, err
+		if o.Policy, err = readPolicy(s.policy); err != nil {
+			return nil, nil, err
 		}
 	}
-	return scoring.New(scoring.Options{History: store, Ledger: l, Policy: policy, Budget: s.budget, Cache: s.cache, Logger: in.log}), nil
+	e = scoring.New(o)
+	if err := e.Refresh(ctx); err != nil {
+		return nil, nil, err
+	}
+	follow, err = s.useModels(in, e, registry)
+	return e, follow, err
 }
 
 // wait returns when the server has ended, everything behind it with it.
@@ -256,29 +265,45 @@ func (s *serving) access(ctx context.Context, l *ledger.Ledger) (open bool, err 
 	return true, nil
 }
 
-// modelPoll is how often a change of champion is looked for.
-const modelPoll = 2 * time.Second
+// houseEvery is how often what is over is put away.
+const houseEvery = 10 * time.Second
 
-// useModel loads the model that the flags name. For the champion it returns a loop that follows its changes; a champion
-// that can't be opened leaves the one before in place.
-func (s *serving) useModel(in *installation, engine *scoring.Engine) (follow func(context.Context), err error) {
-	bundle, err := in.openModel(s.model)
-	switch {
-	case errors.Is(err, errNoChampion) && s.model == "":
-		in.log.Warn("there is no champion: every decision is a degraded review until a model is promoted")
-	case err != nil:
-		return nil, err
-	default:
-		if err := engine.UseModel(bundle); err != nil {
-			return nil, err
+// keepHouse ends approvals whose time is over and drops what history has by now.
+func keepHouse(ctx context.Context, in *installation, l *ledger.Ledger) {
+	tick := time.NewTicker(houseEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		_, expired := l.Expire(ctx)
+		_, dropped := l.DropMovements(ctx)
+		if err := errors.Join(expired, dropped); err != nil && ctx.Err() == nil {
+			in.log.Error("what is over can't be put away", "error", err)
 		}
 	}
+}
+
+// modelPoll is how often a change of stages is looked for.
+const modelPoll = 2 * time.Second
+
+// useModels loads the model that the flags name, or those of the registry's stages. For these it returns a loop that follows
+// their changes; what can't be opened leaves the lineup before in place.
+func (s *serving) useModels(in *installation, engine *scoring.Engine, registry *models.Registry) (follow func(context.Context), err error) {
 	if s.model != "" {
-		return nil, nil
+		bundle, err := in.openModel(s.model)
+		if err != nil {
+			return nil, err
+		}
+		return nil, engine.UseModel(bundle)
 	}
-	registry, err := in.registry()
-	if err != nil {
+	if _, err := takeUp(registry, engine); err != nil {
 		return nil, err
+	}
+	if engine.Model() == nil {
+		in.log.Warn("there is no champion: every decision is a degraded review until a model is promoted")
 	}
 	return func(ctx context.Context) {
 		tick := time.NewTicker(modelPoll)
@@ -290,30 +315,83 @@ func (s *serving) useModel(in *installation, engine *scoring.Engine) (follow fun
 				return
 			case <-tick.C:
 			}
-			version, err := takeUp(registry, engine)
+			changed, err := takeUp(registry, engine)
 			switch {
 			case err != nil && err.Error() != failure:
 				failure = err.Error()
-				in.log.Error("the champion can't be taken up, the model before stays", "error", err)
+				in.log.Error("the registry's models can't be taken up, those before stay", "error", err)
 			case err == nil:
 				failure = ""
-				if version != "" {
-					in.log.Info("model changed", "version", version)
+				if changed {
+					in.log.Info("models changed", "lineup", engine.Lineup().String())
 				}
 			}
 		}
 	}, nil
 }
 
-// takeUp makes the engine use the champion and returns its version, "" when it does already or there is none.
-func takeUp(registry *models.Registry, engine *scoring.Engine) (version string, err error) {
-	version, ok, err := registry.Current(models.Champion)
-	if err != nil || !ok || engine.Model() != nil && engine.Model().Manifest().Version == version {
-		return "", err
+// takeUp makes the engine use the models of the registry's stages, and tells whether that changed anything. The champion before
+// the present one stands by for the time when a guard finds the present one's scores wrong.
+func takeUp(registry *models.Registry, engine *scoring.Engine) (changed bool, err error) {
+	before := engine.Lineup()
+	next := before
+	var failures []error
+	open := func(into **models.Bundle, version string) {
+		if version == "" {
+			changed = changed || *into != nil
+			*into = nil
+			return
+		}
+		if *into != nil && (*into).Manifest().Version == version {
+			return
+		}
+		b, err := registry.Open(version)
+		if err != nil {
+			failures = append(failures, err)
+			return
+		}
+		*into, changed = b, true
 	}
-	bundle, err := registry.Open(version)
+	current := map[models.Stage]models.Promotion{}
+	for _, stage := range models.Stages {
+		p, _, err := registry.InForce(stage)
+		if err != nil {
+			return false, err
+		}
+		current[stage] = p
+	}
+	open(&next.Champion, current[models.Champion].Version)
+	open(&next.Challenger, current[models.Challenger].Version)
+	open(&next.Shadow, current[models.Shadow].Version)
+	fallback, err := standBy(registry)
+	if err != nil {
+		return false, err
+	}
+	open(&next.Fallback, fallback)
+	if share := current[models.Challenger].Share; share != next.Share {
+		next.Share, changed = share, true
+	}
+	if err := errors.Join(failures...); err != nil || !changed {
+		return false, err
+	}
+	return true, engine.UseModels(next)
+}
+
+// standBy is the version that was champion before the present one, "" if none was.
+func standBy(registry *models.Registry) (string, error) {
+	h, err := registry.History(models.Champion)
 	if err != nil {
 		return "", err
 	}
-	return version, engine.UseModel(bundle)
+	first := ""
+	for _, p := range h {
+		switch {
+		case p.TakenBack != 0:
+		case first == "":
+			first = p.Version
+		case p.Version != first:
+			return p.Version, nil
+		}
+	}
+	return "", nil
 }
