@@ -173,7 +173,7 @@ func (t *transaction) record(members []*member) error {
 	var room int64
 	if len(fresh) > 0 {
 		var waiting int64
-		if err := t.bind(t.sql.backlog).QueryRowContext(t.ctx).Scan(&waiting); err != nil {
+		if err := t.bind(t.sql.backlog).QueryRowContext(t.ctx).Scan(&waiting); err != nil { //nolint:sqlclosecheck // ends with its transaction
 			return fmt.Errorf("count the outbox: %w", err)
 		}
 		room = t.maxOutbox - waiting

@@ -61,7 +61,7 @@ func migratePostgres(ctx context.Context, db *sql.DB) (err error) {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { err = errors.Join(err, conn.Close()) }()
 	if _, err := conn.ExecContext(ctx, `SELECT set_config('statement_timeout', '0', false), pg_advisory_lock($1)`, migrationLock); err != nil {
 		return fmt.Errorf("wait for other replicas that migrate: %w", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -196,24 +195,33 @@ func (l *lookup) run(ctx context.Context, bind binder, first []any, keys []strin
 		for i := range lookupSizes[size] {
 			args = append(args, some[min(i, len(some)-1)]) // the same one again, whose rows are left out below
 		}
-		rows, err := bind(l.stmts[size]).QueryContext(ctx, args...)
-		if err != nil {
-			return err
-		}
-		for rows.Next() {
-			if err := rows.Scan(into...); err != nil {
-				rows.Close()
-				return err
-			}
+		stmt := bind(l.stmts[size]) //nolint:sqlclosecheck // ends with its transaction, or lives as long as its database
+		err := scanRows(ctx, stmt, args, into, func() {
 			if arm < len(some) {
 				found(some[arm])
 			}
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		})
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// scanRows scans the rows of a query, one after the other, into variables.
+func scanRows(ctx context.Context, stmt *sql.Stmt, args, into []any, row func()) error {
+	rows, err := stmt.QueryContext(ctx, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := rows.Scan(into...); err != nil {
+			return err
+		}
+		row()
+	}
+	return rows.Err()
 }
 
 // binder makes a statement one of a transaction, or leaves it as it is.

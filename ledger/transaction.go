@@ -59,7 +59,7 @@ func (t *transaction) lock(names []string) error {
 		keys[i] = lockKey(name)
 	}
 	slices.Sort(keys)
-	if _, err := t.bind(t.sql.lock).ExecContext(t.ctx, slices.Compact(keys)); err != nil {
+	if _, err := t.bind(t.sql.lock).ExecContext(t.ctx, slices.Compact(keys)); err != nil { //nolint:sqlclosecheck // ends with its transaction
 		return fmt.Errorf("lock %d requests, payments and customers: %w", len(names), err)
 	}
 	return nil

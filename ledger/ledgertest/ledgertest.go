@@ -46,7 +46,7 @@ type Server struct {
 	owner    *user.User // nil: ourselves
 	settings []string
 	run      *exec.Cmd
-	alive    io.Closer // closed: the server stops and is waited for
+	alive    io.WriteCloser // closed: the server stops and is waited for
 	names    atomic.Int64
 }
 
@@ -57,7 +57,11 @@ func Start(t testing.TB) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.remove)
+	t.Cleanup(func() {
+		if err := s.end("remove\n"); err != nil {
+			t.Error(err)
+		}
+	})
 	return s
 }
 
@@ -119,10 +123,10 @@ until "$bin/pg_isready" -q -h "$dir"; do
 done
 echo "ready $server"
 read -r how
-case $how in
-stay) wait $server ;;
-*) kill -QUIT $server; wait $server; [ "$how" = stop ] || rm -rf "$dir" ;;
-esac
+kill -QUIT $server
+wait $server
+[ "$how" = stop ] || rm -rf "$dir"
+exit 0
 `
 
 // Restart starts the server again, after [Server.Kill].
@@ -150,15 +154,12 @@ func (s *Server) Restart() error {
 // Kill ends the server at once, as a crash does: no checkpoint, no farewell to its clients.
 func (s *Server) Kill() error { return s.end("stop\n") }
 
-func (s *Server) remove() { s.end("remove\n") }
-
 func (s *Server) end(how string) error {
 	if s.run == nil {
 		return os.RemoveAll(s.dir)
 	}
-	_, err := io.WriteString(s.alive.(io.Writer), how)
-	s.alive.Close()
-	s.run.Wait()
+	_, err := io.WriteString(s.alive, how)
+	err = errors.Join(err, s.alive.Close(), s.run.Wait())
 	s.run = nil
 	return err
 }
@@ -177,9 +178,8 @@ func (s *Server) Database(t testing.TB) (dsn string) {
 		if err != nil {
 			return err
 		}
-		defer db.Close()
 		_, err = db.Exec(text)
-		return err
+		return errors.Join(err, db.Close())
 	}
 	if err := run(`CREATE DATABASE ` + name); err != nil {
 		t.Fatalf("create a database: %v", err)
