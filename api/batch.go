@@ -2,6 +2,8 @@ package api
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"net/http"
 	"sync"
 
@@ -55,6 +57,9 @@ func (s *Server) scoreBatch(x *exchange) error {
 	}
 	close(next)
 	workers.Wait()
+	if err := x.Request().Context().Err(); errors.Is(err, context.Canceled) {
+		return err // nobody is left to read it
+	}
 	return x.json(http.StatusOK, entries)
 }
 
@@ -100,7 +105,9 @@ func (s *Server) batchEntry(x *exchange, raw []byte, o scoring.DecideOptions) (e
 	})
 	if err != nil {
 		p := problemOf(err)
-		s.report(ctx, x, p, err)
+		if !errors.Is(err, context.Canceled) {
+			s.report(ctx, x, p, err)
+		}
 		return batchEntry{Status: Problems[p.kind].Status, Problem: p.encode(x.id)}
 	}
 	s.metrics.decision(answer, o.DryRun)

@@ -194,8 +194,9 @@ func (s *Server) stored(x *exchange, sent *sentEvents, became []vaglio.Outcome) 
 	for i, outcome := range became {
 		count[outcome]++
 		if outcome != vaglio.Stored && outcome != vaglio.Repeated {
+			id, at := strings.TrimPrefix(sent.events[i].ID, vaglio.OutcomePrefix), sent.places[i]
 			conflicts.errors = append(conflicts.errors, faults(vaglio.Invalid{{Pointer: "/id",
-				Detail: fmt.Sprintf("another %s is stored under %q; the first wins", sent.of.name, strings.TrimPrefix(sent.events[i].ID, vaglio.OutcomePrefix))}}, sent.places[i].line, sent.places[i].prefix)...)
+				Detail: fmt.Sprintf("another %s is stored under %q; the first wins", sent.of.name, id)}}, at.line, at.prefix)...)
 		}
 	}
 	for outcome, name := range outcomeNames {

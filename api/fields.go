@@ -70,9 +70,11 @@ var constraints = sync.OnceValue(func() map[string]schema {
 	currency := choice("ISO 4217", currencies()...)
 	amount := between("minor units of currency", 0, vaglio.MaxAmount)
 	return map[string]schema{
-		"Request.id":             id("chosen by the caller; the request is decided once under it"),
-		"Request.type":           choice("a cancellation stops an unsettled deposit, a refund sends settled money back, a recall asks another bank", vaglio.RequestTypes...),
-		"Request.entities":       {Description: "customer is required; what else is missing is taken from the payment's first event", Required: []string{vaglio.EntityCustomer}},
+		"Request.id": id("chosen by the caller; the request is decided once under it"),
+		"Request.type": choice("a cancellation stops an unsettled deposit, a refund sends settled money back, a recall asks another bank",
+			vaglio.RequestTypes...),
+		"Request.entities": {Description: "customer is required; what else is missing is taken from the payment's first event",
+			Required: []string{vaglio.EntityCustomer}},
 		"Request.amount":         between("minor units of currency", 1, vaglio.MaxAmount),
 		"Request.currency":       currency,
 		"Request.reason":         choice("why the customer wants the money back", vaglio.RequestReasons...),
@@ -88,15 +90,17 @@ var constraints = sync.OnceValue(func() map[string]schema {
 		"PaymentState.captured_amount":  between("minor units of the request's currency; counts only while history is silent", 0, vaglio.MaxAmount),
 		"PaymentState.reversible_until": about("until when the money can be had back from where it goes"),
 
-		"Event.id":          id("chosen by the caller; the event is stored once under it"),
-		"Event.kind":        {Description: "an open set; docs/import.md lists the kinds that count", Pattern: nameSchema.Pattern, MinLength: 1, MaxLength: vaglio.MaxNameBytes},
+		"Event.id": id("chosen by the caller; the event is stored once under it"),
+		"Event.kind": {Description: "an open set; docs/import.md lists the kinds that count",
+			Pattern: nameSchema.Pattern, MinLength: 1, MaxLength: vaglio.MaxNameBytes},
 		"Event.occurred_at": about("when it happened"),
 		"Event.observed_at": about("when it became known to you; the server's clock by default"),
 		"Event.entities":    {Description: "what it is about, at least one", MinProperties: 1},
 		"Event.amount":      amount,
 		"Event.currency":    currency,
 
-		"ReportedOutcome.id":          {Description: "chosen by the caller; the outcome is stored once under it", MinLength: 1, MaxLength: vaglio.MaxOutcomeIDBytes, Pattern: printable},
+		"ReportedOutcome.id": {Description: "chosen by the caller; the outcome is stored once under it",
+			MinLength: 1, MaxLength: vaglio.MaxOutcomeIDBytes, Pattern: printable},
 		"ReportedOutcome.request_id":  id("the request that it is about, known or not"),
 		"ReportedOutcome.outcome":     choice("what became of it", vaglio.ReportedOutcomes...),
 		"ReportedOutcome.occurred_at": about("when it happened"),
@@ -105,7 +109,8 @@ var constraints = sync.OnceValue(func() map[string]schema {
 		"ReportedOutcome.amount":      amount,
 		"ReportedOutcome.currency":    currency,
 		"ReportedOutcome.reference":   {Description: "your own or the provider's", MaxLength: vaglio.MaxValueBytes, Pattern: printableOrEmpty},
-		"ReportedOutcome.clears":      {Description: "of clear: the id of the outcome that is taken back", MaxLength: vaglio.MaxOutcomeIDBytes, Pattern: printableOrEmpty},
+		"ReportedOutcome.clears": {Description: "of clear: the id of the outcome that is taken back",
+			MaxLength: vaglio.MaxOutcomeIDBytes, Pattern: printableOrEmpty},
 
 		"Execution.state":              choice("what the provider says", ledger.Executions...),
 		"Execution.reference":          about("the provider's"),

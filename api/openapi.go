@@ -113,7 +113,8 @@ var answerHeaders = ordered[*header]{
 	{"X-Request-Id", &header{Description: "the id of this exchange, as in the log", Schema: &schema{Type: types{"string"}}}},
 	{"Retry-After", &header{Description: "seconds after which to try again", Schema: &schema{Type: types{"string"}, Pattern: "^[0-9]+$"}}},
 	{"WWW-Authenticate", &header{Description: "what is wrong with the key", Schema: &schema{Type: types{"string"}}}},
-	{"Idempotent-Replayed", &header{Description: "true: answered before, these are the same bytes", Schema: &schema{Type: types{"string"}, Enum: []string{"true"}}}},
+	{"Idempotent-Replayed", &header{Description: "true: answered before, these are the same bytes",
+		Schema: &schema{Type: types{"string"}, Enum: []string{"true"}}}},
 	{"Link", &header{Description: `the next page, with rel="next"`, Schema: &schema{Type: types{"string"}}}},
 }
 
@@ -146,7 +147,7 @@ func (s *schemas) operation(r *route) *operation {
 		if o.RequestBody == nil {
 			o.RequestBody = &requestBody{Required: true}
 		}
-		c := content{}
+		var c content
 		if b.mediaType == typeJSON {
 			c = content{Schema: s.of(b.of), Example: jsontext.Value(b.example)}
 		} else {

@@ -56,14 +56,19 @@ const (
 )
 
 const (
-	exampleRequest   = `{"id":"rr_1","type":"refund","amount":1999,"currency":"EUR","reason":"not_received","entities":{"customer":"c_1","payment":"p_1","payout_instrument":"iban_7"}}`
-	exampleSecond    = `{"id":"rr_2","type":"cancellation","amount":500,"currency":"EUR","entities":{"customer":"c_2","payment":"p_2"},"payment":{"rail":"sct_inst","state":"pending"}}`
-	examplePayment   = `{"id":"evt_1","kind":"payment","occurred_at":"2026-11-22T10:00:00.123Z","entities":{"customer":"c_1","payment":"p_1"},"amount":1999,"currency":"EUR"}`
-	exampleLogin     = `{"id":"evt_2","kind":"login","occurred_at":"2026-11-22T10:05:00Z","entities":{"customer":"c_1","device":"d_9"},"attributes":{"channel":"app"}}`
+	exampleRequest = `{"id":"rr_1","type":"refund","amount":1999,"currency":"EUR","reason":"not_received",` +
+		`"entities":{"customer":"c_1","payment":"p_1","payout_instrument":"iban_7"}}`
+	exampleSecond = `{"id":"rr_2","type":"cancellation","amount":500,"currency":"EUR",` +
+		`"entities":{"customer":"c_2","payment":"p_2"},"payment":{"rail":"sct_inst","state":"pending"}}`
+	examplePayment = `{"id":"evt_1","kind":"payment","occurred_at":"2026-11-22T10:00:00.123Z",` +
+		`"entities":{"customer":"c_1","payment":"p_1"},"amount":1999,"currency":"EUR"}`
+	exampleLogin = `{"id":"evt_2","kind":"login","occurred_at":"2026-11-22T10:05:00Z",` +
+		`"entities":{"customer":"c_1","device":"d_9"},"attributes":{"channel":"app"}}`
 	exampleExecution = `{"state":"submitted","reference":"tr-4711"}`
-	exampleOutcome   = `{"id":"out_1","request_id":"rr_1","outcome":"chargeback","occurred_at":"2026-11-22T12:00:00Z","amount":1999,"currency":"EUR","reference":"cb-7781"}`
-	exampleVerdict   = `{"id":"out_2","request_id":"rr_2","outcome":"verdict","verdict":"deny","occurred_at":"2026-11-22T12:00:00Z"}`
-	exampleClear     = `{"id":"out_3","request_id":"rr_2","outcome":"clear","clears":"out_2","occurred_at":"2026-11-22T13:00:00Z"}`
+	exampleOutcome   = `{"id":"out_1","request_id":"rr_1","outcome":"chargeback","occurred_at":"2026-11-22T12:00:00Z",` +
+		`"amount":1999,"currency":"EUR","reference":"cb-7781"}`
+	exampleVerdict = `{"id":"out_2","request_id":"rr_2","outcome":"verdict","verdict":"deny","occurred_at":"2026-11-22T12:00:00Z"}`
+	exampleClear   = `{"id":"out_3","request_id":"rr_2","outcome":"clear","clears":"out_2","occurred_at":"2026-11-22T13:00:00Z"}`
 )
 
 var (
@@ -78,8 +83,9 @@ var routes = []route{
 			"Idempotent-Replayed; with other content it is a request-conflict.",
 		scopes: []string{ledger.ScopeScore}, query: []parameter{dryRun, asOf}, headers: []parameter{accept, idempotencyKey},
 		bodies: []media{{mediaType: typeJSON, of: vaglio.Request{}, example: exampleRequest}}, maxBody: 1 << 20,
-		answer: media{mediaType: typeJSON, of: vaglio.Decision{}}, answerHeaders: []string{"Idempotent-Replayed"}, problems: []Kind{InvalidRequest, RequestConflict, KeyMismatch},
-		atOnce: 1024, timeout: 10 * time.Second, handle: (*Server).score},
+		answer: media{mediaType: typeJSON, of: vaglio.Decision{}}, answerHeaders: []string{"Idempotent-Replayed"},
+		problems: []Kind{InvalidRequest, RequestConflict, KeyMismatch},
+		atOnce:   1024, timeout: 10 * time.Second, handle: (*Server).score},
 	{method: "POST", path: "/v1/score/batch", name: "scoreBatch", summary: "Decide up to 1,000 requests",
 		about: "Answers an entry for each request, in their order: its status with the decision or the problem that the request alone would " +
 			"have been answered with. A bad request never fails the others. Counts as many calls as it holds requests.",
@@ -90,7 +96,8 @@ var routes = []route{
 	{method: "GET", path: "/v1/decisions", name: "decisions", summary: "List the decisions on a customer's requests",
 		about:  "The newest first. next, also in the header Link, is the cursor of the next page; without it this is the last.",
 		scopes: []string{ledger.ScopeReview}, query: []parameter{
-			{name: "customer", about: "the customer's id", of: &schema{Type: types{"string"}, MinLength: 1, MaxLength: vaglio.MaxValueBytes}, example: "c_1", required: true},
+			{name: "customer", about: "the customer's id", of: &schema{Type: types{"string"}, MinLength: 1, MaxLength: vaglio.MaxValueBytes},
+				example: "c_1", required: true},
 			{name: "from", about: "decided at or after", of: vaglio.Instant(0)}, {name: "until", about: "decided before", of: vaglio.Instant(0)},
 			limitParameter, cursorParameter},
 		answer: media{mediaType: typeJSON, of: decisionsPage{}}, answerHeaders: []string{"Link"}, atOnce: 32, timeout: 10 * time.Second, handle: (*Server).decisions},
