@@ -276,7 +276,8 @@ func (l *Ledger) append(ctx context.Context, tx *sql.Tx, b *block) error {
 	}
 	copy(b.prev[:], prev)
 	b.hash = b.sum()
-	if _, err := tx.StmtContext(ctx, l.sql.insertBlock).ExecContext(ctx, b.seq, b.id, b.prev[:], b.root[:], b.leaves, int64(b.at), b.hash[:]); err != nil { //nolint:sqlclosecheck // likewise
+	insert := tx.StmtContext(ctx, l.sql.insertBlock) //nolint:sqlclosecheck // likewise
+	if _, err := insert.ExecContext(ctx, b.seq, b.id, b.prev[:], b.root[:], b.leaves, int64(b.at), b.hash[:]); err != nil {
 		return fmt.Errorf("write block %d of the audit chain: %w", b.seq, err)
 	}
 	if _, err := tx.StmtContext(ctx, l.sql.setHead).ExecContext(ctx, b.hash[:]); err != nil { //nolint:sqlclosecheck // likewise

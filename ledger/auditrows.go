@@ -2,9 +2,11 @@ package ledger
 
 import (
 	"bytes"
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -81,4 +83,28 @@ func (t *transaction) blob(text string, args ...any) ([]byte, error) {
 		return nil, err
 	}
 	return bytes.Clone(b), nil
+}
+
+// beginChain seals what an earlier version stored without a chain, as it is found; the log says so.
+func (l *Ledger) beginChain(ctx context.Context) error {
+	var begun bool
+	const begunSQL = `SELECT EXISTS (SELECT 1 FROM audit_head WHERE seq > 0) OR NOT EXISTS (SELECT 1 FROM decisions)`
+	if err := l.read.QueryRowContext(ctx, begunSQL).Scan(&begun); err != nil || begun {
+		return err
+	}
+	return l.locked(ctx, []string{privacyLock}, func(t *transaction) error {
+		if err := t.tx.QueryRowContext(ctx, begunSQL).Scan(&begun); err != nil || begun {
+			return err
+		}
+		for _, kind := range []*sealedKind{&decisionKind, &revisionKind} {
+			found, err := readSealed(t.tx.QueryContext(ctx, `SELECT `+kind.columns()+` FROM `+kind.table))
+			if err != nil {
+				return err
+			}
+			for _, id := range slices.Sorted(maps.Keys(found)) {
+				t.addLeaf(kind, id, rowMade, found[id][:len(kind.public)], found[id][len(kind.public):])
+			}
+		}
+		return t.noteRows("", "chain.begun", "", len(t.leaves), 0)
+	})
 }

@@ -91,6 +91,9 @@ func Open(ctx context.Context, dsn string, o Options) (*Ledger, error) {
 	if err = l.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("open ledger %s: %w", shown, errors.Join(err, l.closeDatabases()))
 	}
+	if err := l.beginChain(ctx); err != nil {
+		return nil, fmt.Errorf("open ledger %s: begin the audit chain: %w", shown, errors.Join(err, l.closeDatabases()))
+	}
 	go l.commitGroups()
 	return l, nil
 }

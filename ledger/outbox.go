@@ -121,7 +121,8 @@ func (l *Ledger) countOutgoing(ctx context.Context, tx *sql.Tx, messages []outgo
 		counts[m.topic]++
 	}
 	for _, topic := range slices.Sorted(maps.Keys(counts)) { // in one order: two transactions never wait for each other
-		if _, err := tx.StmtContext(ctx, l.sql.addWaiting).ExecContext(ctx, string(topic), counts[topic]); err != nil { //nolint:sqlclosecheck // ends with its transaction
+		add := tx.StmtContext(ctx, l.sql.addWaiting) //nolint:sqlclosecheck // ends with its transaction
+		if _, err := add.ExecContext(ctx, string(topic), counts[topic]); err != nil {
 			return fmt.Errorf("count the outbox: %w", err)
 		}
 	}

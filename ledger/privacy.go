@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -47,13 +48,14 @@ func (l *Ledger) Forget(ctx context.Context, customer, actor string, own ...vagl
 		what  string
 		do    func(*transaction, string, vaglio.Pseudonyms) error
 	}{
-		{&out.Decisions, `SELECT decision_id FROM decisions WHERE customer_id = $1 LIMIT $2`, "decisions", func(t *transaction, id string, p vaglio.Pseudonyms) error {
-			revisions, err := t.forgetDecision(id, p)
-			out.Revisions += revisions
-			return err
-		}},
+		{&out.Decisions, `SELECT decision_id FROM decisions WHERE customer_id = $1 LIMIT $2`, "decisions",
+			func(t *transaction, id string, p vaglio.Pseudonyms) error {
+				revisions, err := t.forgetDecision(id, p)
+				out.Revisions += revisions
+				return err
+			}},
 		{&out.Messages, `SELECT CAST(seq AS TEXT) FROM outbox WHERE customer = $1 LIMIT $2`, "messages", (*transaction).forgetMessage},
-		{&out.Audit, `SELECT id FROM audit_log WHERE subject = $1 LIMIT $2`, "audit entries", func(t *transaction, id string, p vaglio.Pseudonyms) error {
+		{&out.Audit, `SELECT id FROM audit_log WHERE subject = $1 LIMIT $2`, "audit entries", func(t *transaction, id string, _ vaglio.Pseudonyms) error {
 			return t.rewrite(&auditKind, id, column{"subject", out.Pseudonym})
 		}},
 	}
@@ -262,7 +264,7 @@ func renamed(text []byte, p vaglio.Pseudonyms, blank []string) ([]byte, error) {
 	enc := jsontext.NewEncoder(&out)
 	for {
 		token, err := dec.ReadToken()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
 		}
 		if err != nil {

@@ -59,7 +59,11 @@ func (l *Ledger) RelayMessages(ctx context.Context, topic Topic, every time.Dura
 	var backoff time.Duration // 0: the last delivery worked
 	bell := l.bells.of(topic)
 	r := relay{Ledger: l, topic: topic}
-	defer r.pass()
+	defer func() {
+		if err := r.pass(); err != nil {
+			l.log.Error("the turn to deliver could not be passed on", "topic", topic, "error", err)
+		}
+	}()
 	for {
 		n, err := r.round(ctx, deliver)
 		pause, wake := every, bell

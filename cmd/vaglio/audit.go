@@ -34,7 +34,7 @@ func newAudit() *cobra.Command {
 	var w wiring
 	var against string
 	var asJSON bool
-	verify := &cobra.Command{Use: "verify", Short: "Find any change, deletion, insertion or other order in decisions, revisions and the audit log", Args: exactly(0),
+	verify := &cobra.Command{Use: "verify", Short: "Find any change of decisions, revisions and the audit log", Args: exactly(0),
 		Long: "Find any change, deletion, insertion or other order in decisions, revisions and the audit log, and say where.\n\n" +
 			"Without --root, who can write the database can make the chain anew or cut off its end unseen: export roots with\n" +
 			"`vaglio audit root`, keep them where he can't write, and give one here.",

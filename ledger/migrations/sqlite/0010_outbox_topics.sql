@@ -17,7 +17,6 @@ INSERT INTO outbox (seq, topic, id, customer, body, known_at, delivered_at)
 -- The relay reads what waits, a sweep what has stayed long enough.
 CREATE INDEX outbox_waiting ON outbox (topic, seq) WHERE delivered_at = 0;
 CREATE INDEX outbox_delivered ON outbox (delivered_at) WHERE delivered_at > 0;
-CREATE INDEX outbox_customers ON outbox (customer);
 
 -- The timelines that a fact of the outbox enters, as kind:id. The key is the way a decision reads them: of one entity the
 -- newest of each kind. They are deleted by seq.
