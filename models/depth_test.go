@@ -97,7 +97,7 @@ func chain(rng *rand.Rand, depth, features int) []byte {
 	}
 	zero := func(int) any { return 0 }
 	threshold := func(i int) any { return rng.NormFloat64() - float64(i%2)*4 }
-	decision := func(i int) any { return 2 * rng.IntN(6) } // missing: none, zero or NaN, to the right or to the left
+	decision := func(int) any { return 2 * rng.IntN(6) } // missing: none, zero or NaN, to the right or to the left
 	right := func(i int) any {
 		if i == depth-1 {
 			return ^depth
