@@ -98,6 +98,11 @@ var spec = sync.OnceValues(func() (*document, []byte) {
 		}
 		d.Paths[at].value = append(d.Paths[at].value, member[*operation]{strings.ToLower(r.method), s.operation(r)})
 	}
+	for row := range constraints() {
+		if !s.used[row] {
+			panic("api: the table of constraints names " + row + ", which does not exist")
+		}
+	}
 	slices.SortFunc(s.components, func(a, b member[*schema]) int { return cmp.Compare(a.name, b.name) })
 	d.Components = components{Schemas: s.components, Headers: answerHeaders, SecuritySchemes: map[string]securityScheme{
 		"key": {Type: "http", Scheme: "bearer", Description: "A key of `vaglio keys create`. It has scopes; admin includes all others."}}}
