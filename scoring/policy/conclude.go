@@ -81,7 +81,7 @@ type Outcome struct {
 	ReviewWithin      time.Duration
 	ExpectedLossMinor int64          // of an approval, in the request's currency; 0 without a probability
 	ByScore           vaglio.Verdict // what the score alone said
-	Explorable        bool           // only the score asked for this review, and exploration may approve it
+	Explorable        bool           // only the score is against an approval, and exploration may give it
 }
 
 // Evaluation is the part of a decision that needs no transaction. It can be used again and again, by one goroutine at a time.
@@ -243,7 +243,7 @@ func (b *Bound) Conclude(ev *Evaluation, s Situation) Outcome {
 	if r.due > 0 {
 		out.ReviewWithin = r.due
 	}
-	out.Explorable = p.Exploration.Share > 0 && asked == vaglio.Review && r.strictest == vaglio.Approve && ev.byScore == vaglio.Review &&
+	out.Explorable = p.Exploration.Share > 0 && asked != vaglio.Approve && asked == ev.byScore && r.strictest == vaglio.Approve &&
 		!s.Degraded && ev.known() && ev.in.Fact.BaseKnown && ev.in.Fact.BaseAmount <= p.Exploration.MaxAmount && ev.harmless(&s, t, p.RequirePayment)
 	return out
 }

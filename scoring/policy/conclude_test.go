@@ -191,7 +191,7 @@ func TestAFullQueueKeepsTheRiskiestPart(t *testing.T) {
 	check(fine().at(0.2).with(func(r *request) { r.Duplicate = true }), 9, "", vaglio.Review, "review_capacity:approve:active duplicate_request:review:active")
 }
 
-func TestOnlyReviewsOfTheScoreAloneCanBeExplored(t *testing.T) {
+func TestOnlyWhatTheScoreAloneIsAgainstCanBeExplored(t *testing.T) {
 	p := "exploration: {share: 0.1, max_amount: 3000, daily_budget: 90000}\n"
 	check := func(r request, rules string, want bool) {
 		t.Helper()
@@ -202,9 +202,10 @@ func TestOnlyReviewsOfTheScoreAloneCanBeExplored(t *testing.T) {
 	check(fine().at(0.3), "", true)
 	check(fine().at(0.3), "rules: ["+flag+"]", true)
 	check(fine().at(0.01), "", false)
-	check(fine().at(0.9), "", false)
+	check(fine().at(0.9), "", true)
 	check(fine().at(nan), "", false)
 	check(fine().at(0.3), "rules: ["+review+"]", false)
+	check(fine().at(0.9), "rules: ["+review+"]", false)
 	check(fine("amount", 3001).at(0.3), "", false)
 	for _, change := range []func(*request){
 		func(r *request) { r.Degraded = true }, func(r *request) { r.Duplicate = true }, func(r *request) { r.Foreign = true },

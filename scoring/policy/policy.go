@@ -77,7 +77,7 @@ type Capacity struct {
 	MaxAmount    int64   // of such an approval, minor units of the base currency
 }
 
-// Exploration lets a few requests through that the score alone would have sent to review, to learn what becomes of them.
+// Exploration lets a few requests through that the score alone would have denied or sent to review, to learn what becomes of them.
 type Exploration struct {
 	Share       float64 // of those requests; 0: none
 	MaxAmount   int64   // of each, minor units of the base currency
