@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"sort"
+	"strings"
 
 	"gonum.org/v1/gonum/stat"
 
@@ -118,7 +119,7 @@ func (o *Options) train(ctx context.Context, m *Matrix, parts []split, params ma
 			step = fmt.Sprintf("fold %d", i+1)
 		}
 		if f, err = o.boost(ctx, step, part.fit, lightgbm.Job{Params: params, Rounds: o.Rounds, EarlyStopping: earlyStopping(params),
-			Valid: part.valid.dataset()}); err != nil {
+			Valid: part.validation(params)}); err != nil {
 			return f, err
 		}
 		if o.Folds > 0 && f.interrupted != nil {
@@ -159,7 +160,13 @@ func (o *Options) share(m *Matrix) *Matrix {
 
 // boost trains once on rows.
 func (o *Options) boost(ctx context.Context, step string, fit *Matrix, job lightgbm.Job) (fitted, error) {
-	job.Train, job.Golden, job.Network = o.share(fit).dataset(), goldenRows(fit), o.Network
+	job.Train, job.Golden = o.share(fit).dataset(), goldenRows(fit)
+	if o.Network != nil {
+		network := *o.Network
+		network.Shift += o.boosted
+		job.Network = &network
+	}
+	o.boosted++
 	result, err := lightgbm.Train(ctx, job, func(r lightgbm.Round) {
 		note := ""
 		if ap, known := r.Metrics["average_precision"]; known {
@@ -173,6 +180,9 @@ func (o *Options) boost(ctx context.Context, step string, fit *Matrix, job light
 		return f, err
 	case err != nil:
 		f.interrupted = context.Cause(ctx)
+	case len(result.Rounds) == 0:
+		return f, fmt.Errorf("LightGBM found nothing to split among %d requests (%s): give it more labels, more features at once (feature_fraction: 1) "+
+			"or less regularisation (lambda_l2)", len(fit.Rows), strings.Join(result.Warnings, "; "))
 	}
 	if f.model, err = models.ReadModel(result.Model); err != nil {
 		return f, fmt.Errorf("read what LightGBM wrote: %w", err)

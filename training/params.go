@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -65,20 +66,32 @@ func (o *Options) params() map[string]string {
 	params := maps.Clone(DefaultParams)
 	maps.Copy(params, o.Params)
 	params["seed"] = strconv.FormatUint(o.Seed, 10)
-	if balances(params) {
-		params["metric"] = balancedMetrics
-	}
 	return params
 }
 
-// balancedMetrics put average precision first: class weights move all probabilities, so the log loss of raw ones rises while
-// their order improves, and would stop the training in its first rounds.
-const balancedMetrics = "average_precision,binary_logloss,auc"
-
-// balances tells whether parameters weigh one class more than the other.
-func balances(params map[string]string) bool {
-	weight, err := strconv.ParseFloat(params["scale_pos_weight"], 64)
-	return err == nil && weight != 1 || params["is_unbalance"] == "true" || params["is_unbalance"] == "1"
+// validation is what rounds are judged on: classes weigh there what LightGBM lets them weigh in the fit. Else the log loss of
+// raw scores, which class weights move, would end the training in its first rounds.
+func (s *split) validation(params map[string]string) lightgbm.Dataset {
+	d := s.valid.dataset()
+	honest, fraud := 1.0, 1.0
+	if weight, err := strconv.ParseFloat(params["scale_pos_weight"], 64); err == nil {
+		fraud = weight
+	}
+	if unbalanced := strings.ToLower(params["is_unbalance"]); unbalanced == "true" || unbalanced == "+" {
+		frauds := float64(s.fit.positives())
+		rest := float64(len(s.fit.Rows)) - frauds
+		honest, fraud = max(1, frauds/rest), max(1, rest/frauds)
+	}
+	if honest == 1 && fraud == 1 {
+		return d
+	}
+	if d.Weight == nil {
+		d.Weight = slices.Repeat([]float64{1}, d.Rows)
+	}
+	for i, label := range d.Label {
+		d.Weight[i] *= honest + label*(fraud-honest)
+	}
+	return d
 }
 
 // earlyStopping is after how many rounds without a better one training ends; 0 where LightGBM can't go back.

@@ -75,7 +75,8 @@ type Options struct {
 	Now           func() time.Time // nil: time.Now
 	Progress      func(Progress)   // may be nil
 
-	files []matrixFile // of Matrix
+	files   []matrixFile // of Matrix
+	boosted int          // how many trainings there were
 }
 
 // Progress tells how far a long step is.
@@ -192,6 +193,8 @@ func (o *Options) prepare(ctx context.Context) error {
 		return fmt.Errorf("%d folds: want 2 to 50, or 0 for none", o.Folds)
 	case o.Tune < 0 || o.Tune > 10_000:
 		return fmt.Errorf("%d trials: want up to 10000", o.Tune)
+	case o.Network != nil && (len(o.Network.Machines) < 2 || o.Network.Self < 0 || o.Network.Self >= len(o.Network.Machines)):
+		return fmt.Errorf("this is machine %d of %d: want two or more, counted from 0", o.Network.Self, len(o.Network.Machines))
 	case o.Tune > 0 && o.Network != nil:
 		return errors.New("tune on one machine, then train on several with the parameters that it found")
 	}

@@ -118,7 +118,7 @@ func (o *Options) tune(ctx context.Context, on split, params map[string]string) 
 }
 
 func (o *Options) try(ctx context.Context, t *tuner, on split, params map[string]string, file *trialFile) (err error) {
-	trials, err := lightgbm.OpenTrials(ctx, lightgbm.Job{Params: params, Train: on.fit.dataset(), Valid: on.valid.dataset()})
+	trials, err := lightgbm.OpenTrials(ctx, lightgbm.Job{Params: params, Train: on.fit.dataset(), Valid: on.validation(params)})
 	if err != nil {
 		return err
 	}

@@ -128,6 +128,9 @@ func (c *child) work() error {
 func (c *child) train(api *library, t *training) (best int, err error) {
 	if n := t.Network; n != nil {
 		if err := api.check("meet the other machines", api.networkInit(n.Machines, n.Port, n.TimeoutMinutes, n.Count)); err != nil {
+			if strings.Contains(err.Error(), "Binding port") {
+				err = fmt.Errorf("%w: another program listens there, or connections of an earlier training are ending: wait a minute, or name other ports", err)
+			}
 			return 0, err
 		}
 		defer api.networkFree()

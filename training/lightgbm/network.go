@@ -13,6 +13,7 @@ import (
 type Network struct {
 	Machines       []string // host:port of each, where it listens for the others
 	Self           int      // which of them this one is
+	Shift          int      // added to all ports: for a minute after a training LightGBM can't listen where it did
 	TimeoutMinutes int      // to wait for the others; 0: 10
 }
 
@@ -27,14 +28,16 @@ func (n *Network) resolve(ctx context.Context) (*network, error) {
 			return nil, fmt.Errorf("machine %q: want host:port: %w", machine, err)
 		}
 		number, err := strconv.ParseUint(service, 10, 16)
-		if err != nil || number == 0 {
-			return nil, fmt.Errorf("machine %q: want a port from 1 to 65535", machine)
+		last := uint64(1<<16 - 1 - n.Shift)
+		if err != nil || number == 0 || number > last {
+			return nil, fmt.Errorf("machine %q: want a port from 1 to %d", machine, last)
 		}
+		number += uint64(n.Shift)
 		addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", host)
 		if err != nil {
 			return nil, fmt.Errorf("machine %q: %w", machine, err)
 		}
-		resolved[i] = net.JoinHostPort(addresses[0].Unmap().String(), service)
+		resolved[i] = net.JoinHostPort(addresses[0].Unmap().String(), strconv.FormatUint(number, 10))
 		if seen[resolved[i]] {
 			return nil, fmt.Errorf("machine %q: %s is given twice", machine, resolved[i])
 		}
