@@ -196,8 +196,8 @@ func trainAndReport(cmd *cobra.Command, o training.Options, registry *models.Reg
 	}
 	manifest := bundle.Manifest()
 	for _, f := range manifest.Folds {
-		fmt.Fprintf(cmd.ErrOrStderr(), "validated on %d requests from %v: average precision %.4f, ROC AUC %.4f, best round %d\n", f.Validation.Rows, f.Validation.From,
-			f.Metrics["average_precision"], f.Metrics["auc"], f.BestIteration)
+		fmt.Fprintf(cmd.ErrOrStderr(), "validated on %d requests from %v: average precision %.4f, ROC AUC %.4f, best round %d\n",
+			f.Validation.Rows, f.Validation.From, f.Metrics["average_precision"], f.Metrics["auc"], f.BestIteration)
 	}
 	if mean, several := manifest.Metrics["average_precision_folds_mean"]; several {
 		fmt.Fprintf(cmd.ErrOrStderr(), "folds: average precision %.4f ± %.4f\n", mean, manifest.Metrics["average_precision_folds_sd"])
@@ -215,7 +215,7 @@ func trainAndReport(cmd *cobra.Command, o training.Options, registry *models.Reg
 			return fmt.Errorf("copy the bundle into the registry: %w", err)
 		}
 	}
-	if err := registry.Promote(models.Champion, models.Promotion{Version: o.Version, At: vaglio.InstantOf(time.Now())}); err != nil {
+	if err := registry.Promote(o.Version, models.Champion, vaglio.InstantOf(time.Now())); err != nil {
 		return err
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "model %s is champion\n", o.Version)

@@ -10,9 +10,9 @@ import (
 	"vaglio/training/lightgbm"
 )
 
-func trials(t *testing.T, ctx context.Context, job lightgbm.Job) *lightgbm.Trials {
+func trials(t *testing.T, job lightgbm.Job) *lightgbm.Trials {
 	t.Helper()
-	open, err := lightgbm.OpenTrials(ctx, job)
+	open, err := lightgbm.OpenTrials(t.Context(), job)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func trials(t *testing.T, ctx context.Context, job lightgbm.Job) *lightgbm.Trial
 
 func TestATrialIsTheTrainingThatItStandsFor(t *testing.T) {
 	job := smallJob()
-	open := trials(t, t.Context(), job)
+	open := trials(t, job)
 	for _, params := range []map[string]string{{"max_bin": "15"}, {"max_bin": "255", "min_data_in_leaf": "100"}, {"max_bin": "15", "num_leaves": "7"}} {
 		tried, err := open.Try(lightgbm.Trial{Params: params, Rounds: job.Rounds, EarlyStopping: job.EarlyStopping}, nil)
 		if err != nil {
@@ -53,7 +53,7 @@ func TestATrialIsTheTrainingThatItStandsFor(t *testing.T) {
 }
 
 func TestATrialThatMissesARungEndsThere(t *testing.T) {
-	open := trials(t, t.Context(), smallJob())
+	open := trials(t, smallJob())
 	try := func(rungs ...lightgbm.Rung) lightgbm.Tried {
 		t.Helper()
 		tried, err := open.Try(lightgbm.Trial{Rounds: 20, Require: rungs}, nil)
@@ -95,7 +95,7 @@ func TestTrialsEndWithTheirContextAndLeaveNothing(t *testing.T) {
 }
 
 func TestAParameterThatATrialCannotHaveIsSaid(t *testing.T) {
-	open := trials(t, t.Context(), smallJob())
+	open := trials(t, smallJob())
 	if _, err := open.Try(lightgbm.Trial{Params: map[string]string{"num_leaves": "1"}, Rounds: 1}, nil); err == nil ||
 		!strings.Contains(err.Error(), "LightGBM: Check failed: (num_leaves) > (1)") {
 		t.Errorf("got %v", err)
