@@ -41,6 +41,7 @@ const (
 	KeyMismatch          Kind = "idempotency-key-mismatch"
 	IllegalTransition    Kind = "illegal-transition"
 	OutcomeConflict      Kind = "outcome-conflict"
+	Gone                 Kind = "gone"
 	BodyTooLarge         Kind = "body-too-large"
 	UnsupportedMediaType Kind = "unsupported-media-type"
 	RateLimited          Kind = "rate-limited"
@@ -71,6 +72,7 @@ var Problems = map[Kind]struct {
 	KeyMismatch:          {422, "The header Idempotency-Key is not the request's id"},
 	IllegalTransition:    {409, "The request's state does not allow this"},
 	OutcomeConflict:      {409, "Other outcomes have these ids"},
+	Gone:                 {410, "It is no longer kept"},
 	BodyTooLarge:         {413, "The body is too large"},
 	UnsupportedMediaType: {415, "The body has a type that is not taken here"},
 	RateLimited:          {429, "The key's rate is used up"},
@@ -199,6 +201,8 @@ func problemOf(err error) *problem {
 		return problemf(MethodNotAllowed, "the Allow header lists the methods of this path")
 	case errors.Is(err, ledger.ErrNotFound):
 		return problemf(NotFound, "nothing has this id")
+	case errors.Is(err, ledger.ErrNotKept):
+		return problemf(Gone, "it was decided, and what was kept of it is over its time: send nothing again under this id")
 	case errors.Is(err, ledger.ErrOutboxFull):
 		return problemf(Busy, "too many events wait for history")
 	case errors.Is(err, ledger.ErrClosed):

@@ -2,6 +2,8 @@ package api_test
 
 import (
 	"fmt"
+	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -115,5 +117,31 @@ func TestMoneyThatEventsTellOfCountsForTheNextDecision(t *testing.T) {
 	state, err := l.Request(t.Context(), "moved_1")
 	if err != nil || state.Execution == nil || state.Execution.State != ledger.Succeeded || state.Execution.Amount != 1999 {
 		t.Errorf("%+v, %v", state, err)
+	}
+}
+
+func TestWhatIsNoLongerKeptIsGone(t *testing.T) {
+	var days time.Duration
+	l, err := ledger.Open(t.Context(), filepath.Join(t.TempDir(), "ledger.db"), ledger.Options{Now: func() time.Time { return time.Now().Add(days) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	h := server(t, api.Options{Ledger: l, OpenAccess: true})
+	if w := ask(h, "POST", "/v1/score", requestWithID("rr_1")); w.Code != 200 {
+		t.Fatalf("%s", w.Body)
+	}
+	if _, err := l.Cancel(t.Context(), "rr_1", "", "test"); err != nil {
+		t.Fatal(err)
+	}
+	days = 400 * 24 * time.Hour
+	if _, err := l.Sweep(t.Context(), ledger.Retention{Decisions: 24 * time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range []*httptest.ResponseRecorder{ask(h, "GET", "/v1/decisions/rr_1", ""), ask(h, "GET", "/v1/decisions/rr_1/explanation", ""),
+		ask(h, "POST", "/v1/score", requestWithID("rr_1"))} {
+		if p := problemOf(t, w); p.Type != "/problems/gone" || p.Status != 410 {
+			t.Errorf("%+v", p)
+		}
 	}
 }
