@@ -215,7 +215,7 @@ func trainAndReport(cmd *cobra.Command, o training.Options, registry *models.Reg
 			return fmt.Errorf("copy the bundle into the registry: %w", err)
 		}
 	}
-	if err := registry.Promote(o.Version, models.Champion, vaglio.InstantOf(time.Now())); err != nil {
+	if err := registry.Promote(models.Champion, models.Promotion{Version: o.Version, At: vaglio.InstantOf(time.Now())}); err != nil {
 		return err
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "model %s is champion\n", o.Version)
