@@ -101,3 +101,17 @@ version: 7
 		t.Error(out)
 	}
 }
+
+func TestAServerTellsAllThatIsWrongWithItsSettings(t *testing.T) {
+	policy := configFile(t, "approve_belov: 1\n")
+	said, code := failing(t, "serve", "--data", t.TempDir(), "--listen", "nowhere", "--budget", "-1s", "--rate-limit", "-1", "--policy", policy,
+		"--tls-cert", "here.pem", "--clickhouse", "secret@nowhere", "--ledger", "mysql://u:secret@db/v")
+	if code != exitUsage || strings.Contains(said, "secret") {
+		t.Errorf("exit %d", code)
+	}
+	for _, want := range []string{"--listen nowhere", "--budget -1s", "--rate-limit -1", "approve_belov", "--tls-cert and --tls-key", "--clickhouse: ", "--ledger: "} {
+		if !strings.Contains(said, want) {
+			t.Errorf("no %q in\n%s", want, said)
+		}
+	}
+}

@@ -55,6 +55,9 @@ func newServe() *cobra.Command {
 			"loopback only.",
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if err := s.check(); err != nil {
+				return err
+			}
 			in, err := newInstallation(cmd, s.wiring)
 			if err != nil {
 				return err
@@ -94,7 +97,8 @@ const drainTime = 5 * time.Second
 
 func drain(l *ledger.Ledger) {
 	for end := time.Now().Add(drainTime); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if n, err := l.Backlog(context.Background()); n == 0 || err != nil {
+		waiting, err := l.Backlogs(context.Background())
+		if n := waiting[ledger.TopicHistory] + waiting[ledger.TopicDecisions]; n == 0 || err != nil {
 			return
 		}
 	}
@@ -129,8 +133,17 @@ func (s *serving) serveOn(ctx context.Context, in *installation, store *history.
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vaglio_outbox_events", Help: "Events that wait for history."}, func() float64 {
-			n, err := l.Backlog(context.Background())
+		outbox(l, "vaglio_outbox_events", "Events that wait for history.", ledger.TopicHistory),
+		outbox(l, "vaglio_outbox_decisions", "Decisions that wait for analytics.", ledger.TopicDecisions),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vaglio_guards_tripped", Help: "Guards that hold now."}, func() float64 {
+			trips, err := l.GuardTrips(context.Background(), true)
+			if err != nil {
+				return -1
+			}
+			return float64(len(trips))
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vaglio_reviews_open", Help: "Requests that wait for a reviewer."}, func() float64 {
+			n, err := l.OpenReviews(context.Background())
 			if err != nil {
 				return -1
 			}
@@ -188,11 +201,19 @@ func (s *serving) serveOn(ctx context.Context, in *installation, store *history.
 	return v, nil
 }
 
+// outbox counts what waits in a topic of the outbox; -1 when the ledger does not answer.
+func outbox(l *ledger.Ledger, name, help string, topic ledger.Topic) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
+		waiting, err := l.Backlogs(context.Background())
+		if err != nil {
+			return -1
+		}
+		return float64(waiting[topic])
+	})
+}
+
 // open listens, with TLS if there is a certificate.
 func (s *serving) open(in *installation) (net.Listener, error) {
-	if (s.cert == "") != (s.key == "") {
-		return nil, usagef("--tls-cert and --tls-key belong together")
-	}
 	var secure *tls.Config
 	if s.cert != "" {
 		var err error
