@@ -201,31 +201,45 @@ type ContributionShift struct {
 
 // Compare puts two models side by side on the labelled requests of a period.
 func Compare(ctx context.Context, a, b *models.Bundle, o CompareOptions) (Compared, error) {
-	x := ExamineOptions{History: o.History, Period: o.Period, Cut: o.Cut, Maturity: o.Maturity, Progress: o.Progress}
+	c, s, err := compare(ctx, a, b, o)
+	if err != nil {
+		return c, err
+	}
+	c.Changes, err = largestChanges(a, b, s.sets, s.a, s.b, verdictsOf(s.a, c.ThresholdsA), verdictsOf(s.b, c.ThresholdsB), cmp.Or(o.Most, 10))
+	return c, err
+}
+
+// sides are what two models say of the same rows.
+type sides struct {
+	sets []*Matrix // by each one's features
+	a, b []float64 // probabilities by row
+}
+
+// compare is Compare without the changes.
+func compare(ctx context.Context, a, b *models.Bundle, o CompareOptions) (Compared, sides, error) {
+	c := Compared{From: o.From, Until: o.Until, A: a.Identity(), B: b.Identity(), ThresholdsA: a.Manifest().Thresholds, ThresholdsB: b.Manifest().Thresholds}
+	x := ExamineOptions{History: o.History, Period: o.Period, Cut: o.Cut, Maturity: o.Maturity, Measure: o.Measure, Progress: o.Progress}
 	sets, err := x.matrices(ctx, a, b)
 	if err != nil {
-		return Compared{}, err
+		return c, sides{}, err
 	}
-	c := Compared{From: o.From, Until: o.Until, A: a.Identity(), B: b.Identity(), ThresholdsA: a.Manifest().Thresholds, ThresholdsB: b.Manifest().Thresholds}
-	pa, err := probabilities(ctx, a, sets[0])
-	if err != nil {
-		return c, err
+	s := sides{sets: sets}
+	if s.a, err = probabilities(ctx, a, sets[0]); err != nil {
+		return c, s, err
 	}
-	pb, err := probabilities(ctx, b, sets[1])
-	if err != nil {
-		return c, err
+	if s.b, err = probabilities(ctx, b, sets[1]); err != nil {
+		return c, s, err
 	}
 	m := o.Measure
 	m.Thresholds, m.Currency = c.ThresholdsB, o.History.BaseCurrency()
-	rows, va, vb := sets[1].Rows, verdictsOf(pa, c.ThresholdsA), verdictsOf(pb, c.ThresholdsB)
-	e, err := measure(ctx, rows, pb, m, []opponent{{c.A.Version, pa, va, true}})
+	rows, va, vb := sets[1].Rows, verdictsOf(s.a, c.ThresholdsA), verdictsOf(s.b, c.ThresholdsB)
+	e, err := measure(ctx, rows, s.b, m, []opponent{{c.A.Version, s.a, va, true}})
 	if err != nil {
-		return c, err
+		return c, s, err
 	}
 	c.Rows, c.Frauds, c.Bootstrap, c.Differences = e.Rows, e.Frauds, e.Bootstrap, e.Against[0].Differences
 	c.Decisions = decisionChanges(rows, va, vb)
-	c.Changes, err = largestChanges(a, b, sets, pa, pb, va, vb, cmp.Or(o.Most, 10))
-	return c, err
+	return c, s, nil
 }
 
 func decisionChanges(rows []Row, va, vb []vaglio.Verdict) []DecisionChange {

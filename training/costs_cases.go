@@ -2,7 +2,6 @@ package training
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"vaglio"
@@ -17,35 +16,23 @@ func Cases(ctx context.Context, h *history.Store, m *Matrix, probability []float
 	if len(m.Rows) == 0 {
 		return nil, 0, nil
 	}
-	rows := make(map[string]int, len(m.Rows))
-	for i := range m.Rows {
-		rows[m.Rows[i].ID] = i
-	}
 	cases = make([]Case, len(m.Rows))
 	var ev policy.Evaluation
-	err = h.Scan(ctx, []string{vaglio.KindRefundRequested}, m.Rows[0].At, m.Rows[len(m.Rows)-1].At+1, func(f vaglio.Fact) error {
-		i, ok := rows[f.ID]
-		if !ok || m.Rows[i].At != f.OccurredAt {
-			return nil
-		}
+	err = eachRequest(ctx, h, m, func(i int, f *vaglio.Fact) {
 		request := vaglio.RequestOf(&f.Event)
-		in.Evaluate(&policy.Input{Request: &request, Fact: &f, Vector: m.vector(i), Probability: probability[i], Moment: f.OccurredAt}, &ev)
+		in.Evaluate(&policy.Input{Request: &request, Fact: f, Vector: m.vector(i), Probability: probability[i], Moment: f.OccurredAt}, &ev)
 		cases[i] = Case{RequestID: m.Rows[i].ID, At: f.OccurredAt, Customer: m.Rows[i].Customer, Probability: probability[i], Fraud: m.Rows[i].Fraud,
 			Stake: ev.Stake(), Segment: ev.Segment()}
-		return nil
 	})
 	if err != nil {
-		return nil, 0, fmt.Errorf("read what was at stake: %w", err)
+		return nil, 0, fmt.Errorf("what was at stake: %w", err)
 	}
 	known := cases[:0]
 	for i := range cases {
-		switch {
-		case cases[i].RequestID == "":
-			return nil, 0, errors.New("read what was at stake: history changed in between; run again")
-		case !m.Rows[i].BaseKnown:
-			unknownAmounts++
-		default:
+		if m.Rows[i].BaseKnown {
 			known = append(known, cases[i])
+		} else {
+			unknownAmounts++
 		}
 	}
 	return known, unknownAmounts, nil

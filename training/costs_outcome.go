@@ -110,10 +110,10 @@ func (b *band) priced(price float64) [2]int {
 	return pair
 }
 
-// decide is the verdict of a probability by thresholds.
+// decide is the verdict of a probability by thresholds, as policies take it.
 func decide(probability float64, t models.Thresholds) vaglio.Verdict {
 	switch {
-	case probability < t.ApproveBelow:
+	case probability < t.ApproveBelow && probability < t.DenyFrom:
 		return vaglio.Approve
 	case probability >= t.DenyFrom:
 		return vaglio.Deny
@@ -146,16 +146,22 @@ func (p *CostPlan) judge(ctx context.Context, cases []Case, o CostOptions) error
 		measure(ByCurrent, func(c *Case) vaglio.Verdict { return decide(c.Probability, *o.Current) })
 	}
 	measure(ByApproval, func(*Case) vaglio.Verdict { return vaglio.Approve })
-	own := &p.Outcomes[0]
+	var err error
+	p.Savings, err = savings(ctx, cases, &p.Outcomes[0], p.Outcomes[1:], o.Seed)
+	return err
+}
+
+// savings are what one way to decide the cases cost less than others, with paired resamples of customers.
+func savings(ctx context.Context, cases []Case, own *Outcome, others []Outcome, seed uint64) ([]Saving, error) {
 	cluster, clusters := clustersOfCases(cases)
-	saved := make([][]float64, len(p.Outcomes)) // by outcome and customer
-	for i := range p.Outcomes {
+	saved := make([][]float64, len(others)) // by outcome and customer
+	for i := range others {
 		saved[i] = make([]float64, clusters)
 		for row, c := range cluster {
-			saved[i][c] += p.Outcomes[i].costs[row] - own.costs[row]
+			saved[i][c] += others[i].costs[row] - own.costs[row]
 		}
 	}
-	b := Bootstrap{Resamples: 1000, Level: intervalLevel, Seed: o.Seed}
+	b := Bootstrap{Resamples: 1000, Level: intervalLevel, Seed: seed}
 	values, err := b.resample(ctx, clusters, len(saved), func() func([]uint8, []float64) {
 		return func(counts []uint8, into []float64) {
 			for i := range saved {
@@ -167,16 +173,16 @@ func (p *CostPlan) judge(ctx context.Context, cases []Case, o CostOptions) error
 		}
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for i := range p.Outcomes[1:] {
-		s := Saving{Against: p.Outcomes[i+1].Way, Amount: p.Outcomes[i+1].Cost - own.Cost}
-		if between, ok := intervalOf(values[i+1]); ok {
-			s.Interval = &between
+	out := make([]Saving, len(others))
+	for i := range others {
+		out[i] = Saving{Against: others[i].Way, Amount: others[i].Cost - own.Cost}
+		if between, ok := intervalOf(values[i]); ok {
+			out[i].Interval = &between
 		}
-		p.Savings = append(p.Savings, s)
 	}
-	return nil
+	return out, nil
 }
 
 func outcomeOf(way string, cases []Case, costs *policy.Costs, verdict func(*Case) vaglio.Verdict) Outcome {

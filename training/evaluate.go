@@ -210,7 +210,8 @@ func (o *ExamineOptions) matrices(ctx context.Context, bundles ...*models.Bundle
 			return nil, fmt.Errorf("write the catalogue of model %s: %w", b.Manifest().Version, err)
 		}
 		if of[string(yaml)] == nil {
-			label := Options{History: o.History, Catalogue: b.Catalogue(), Maturity: o.Maturity, Progress: o.Progress}
+			label := Options{History: o.History, Catalogue: b.Catalogue(), Maturity: o.Maturity, Progress: o.Progress,
+				InversePropensity: o.Measure.InversePropensity}
 			label.fill()
 			if of[string(yaml)], err = label.labelled(ctx, o.Period, o.Cut, &learner{of: b.Catalogue()}); err != nil {
 				return nil, err
@@ -247,15 +248,6 @@ func score(ctx context.Context, model *models.Model, calibration *models.Calibra
 		})
 	}
 	return out, group.Wait()
-}
-
-// evaluate measures a model that is not in a bundle yet.
-func evaluate(model *models.Model, calibration *models.Calibration, m *Matrix) (Evaluation, error) {
-	p, err := score(context.Background(), model, calibration, m)
-	if err != nil {
-		return Evaluation{}, err
-	}
-	return Measure(context.Background(), m.Rows, p, MeasureOptions{New: m.newCustomers()})
 }
 
 // Measure judges probabilities of fraud, by row, against the rows' labels. It refuses what is no probability or no weight, and
@@ -398,14 +390,7 @@ func (e *Evaluation) metrics() map[string]float64 {
 func verdictsOf(probability []float64, t models.Thresholds) []vaglio.Verdict {
 	out := make([]vaglio.Verdict, len(probability))
 	for i, p := range probability {
-		switch { // as scoring.Policy does
-		case p < t.ApproveBelow && p < t.DenyFrom:
-			out[i] = vaglio.Approve
-		case p >= t.DenyFrom:
-			out[i] = vaglio.Deny
-		default:
-			out[i] = vaglio.Review
-		}
+		out[i] = decide(p, t)
 	}
 	return out
 }

@@ -103,7 +103,8 @@ type fitted struct {
 	reliability models.Reliability
 	calibrated  models.Window
 	folds       []models.Fold
-	interrupted error // by the context, after so many rounds that there is a model
+	unseen      predictions // behind the calibration
+	interrupted error       // by the context, after so many rounds that there is a model
 }
 
 // train finds the number of rounds and the calibration on rows that the trees have not seen, and then grows trees on all rows,
@@ -137,7 +138,7 @@ func (o *Options) train(ctx context.Context, m *Matrix, parts []split, params ma
 			return f, err
 		}
 	}
-	f.folds, f.calibrated = folds, unseen.window
+	f.folds, f.calibrated, f.unseen = folds, unseen.window, unseen
 	f.calibration, f.reliability, err = models.FitCalibration(unseen.logOdds, unseen.fraud, unseen.weight)
 	if err != nil && f.interrupted != nil {
 		err = fmt.Errorf("interrupted after %d rounds, too few to calibrate: %w", f.BestIteration, err)
@@ -203,6 +204,7 @@ type predictions struct {
 	logOdds, weight []float64
 	fraud           []bool
 	window          models.Window
+	parts           []*Matrix
 }
 
 func (p *predictions) add(model *models.Model, m *Matrix) error {
@@ -214,6 +216,7 @@ func (p *predictions) add(model *models.Model, m *Matrix) error {
 		row := &m.Rows[i]
 		p.logOdds, p.weight, p.fraud = append(p.logOdds, logOdds), append(p.weight, row.Weight/row.Propensity), append(p.fraud, row.Fraud)
 	}
+	p.parts = append(p.parts, m)
 	w := span(m)
 	p.window = models.Window{From: cmp.Or(p.window.From, w.From), Until: w.Until, Rows: p.window.Rows + w.Rows, Positives: p.window.Positives + w.Positives}
 	return nil

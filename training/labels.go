@@ -296,26 +296,36 @@ func (m *Matrix) label(labels *Labels, cut vaglio.Instant, mature maturity) (*Ma
 			left.young++
 			continue
 		}
-		label := labels.Of(&row)
-		if label.Verdict == Silent {
-			label = Label{Verdict: Clean, Weight: 1}
-		}
-		if label.Verdict == Unlabelled || label.Weight == 0 {
+		if label := labels.Of(&row); !label.apply(&row) {
 			left.unlabelled++
 			continue
 		}
-		row.Fraud, row.Weight, row.FraudType = label.Verdict == Fraud, label.Weight, label.FraudType
 		out.Rows = append(out.Rows, row)
 		out.X = append(out.X, m.vector(i)...)
 	}
 	return &out, left
 }
 
+// apply labels a mature row; false where nothing can be known of it.
+func (l Label) apply(row *Row) bool {
+	if l.Verdict == Silent {
+		l = Label{Verdict: Clean, Weight: 1}
+	}
+	if l.Verdict == Unlabelled || l.Weight == 0 {
+		return false
+	}
+	row.Fraud, row.Weight, row.FraudType = l.Verdict == Fraud, l.Weight, l.FraudType
+	return true
+}
+
 // leftOut counts the requests of a period that are not trained on, and labels whose own weight could not be read.
-type leftOut struct{ young, unlabelled, badWeights int }
+type leftOut struct{ young, unlabelled, badWeights, held int }
 
 func (l leftOut) String() string {
 	text := fmt.Sprintf("left out: %d too young, %d of which nothing can be known", l.young, l.unlabelled)
+	if l.held > 0 {
+		text += fmt.Sprintf(", %d for which explored ones stand", l.held)
+	}
 	if l.badWeights > 0 {
 		text += fmt.Sprintf("; %d labels have a weight that is no number from 0 to 1 and weigh what is usual", l.badWeights)
 	}

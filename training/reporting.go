@@ -56,7 +56,7 @@ func (x *Examination) WriteReport(ctx context.Context, dir string, b *models.Bun
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
-	f, err := os.Create(filepath.Join(dir, "report.html"))
+	f, err := os.Create(filepath.Join(dir, fileReport))
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}

@@ -69,11 +69,14 @@ type Options struct {
 	TuneFile      string            // where they are recorded; "": beside Dir, under a name that the data and settings give
 	Network       *lightgbm.Network // of machines that train together; only the first makes a bundle. nil: this one alone
 	Seed          uint64
-	Name          string           // of the model; "" is "refund"
-	Version       string           // "" is made of the time of training
-	Dir           string           // where the bundle goes; must not exist
-	Now           func() time.Time // nil: time.Now
-	Progress      func(Progress)   // may be nil
+	// InversePropensity lets requests that exploration let through count for their like, and leaves the others of their kind out.
+	InversePropensity bool
+	Finish            Finish
+	Name              string           // of the model; "" is "refund"
+	Version           string           // "" is made of the time of training
+	Dir               string           // where the bundle goes; must not exist
+	Now               func() time.Time // nil: time.Now
+	Progress          func(Progress)   // may be nil
 
 	files   []matrixFile // of Matrix
 	boosted int          // how many trainings there were
@@ -88,7 +91,8 @@ type Progress struct {
 
 // Train makes a bundle in o.Dir and returns it opened, with the evaluation of its test period. Ended by its context while it
 // grows the last trees, it makes a bundle of those that there are, marked as interrupted, and returns it with an error that
-// wraps the context's cause. Any other error leaves nothing in o.Dir. On machines of a network but the first the bundle is nil.
+// wraps the context's cause. Where only what o.Finish asks for can't be written, the bundle is returned with the error. Any other
+// error leaves nothing in o.Dir. On machines of a network but the first the bundle is nil.
 func Train(ctx context.Context, o Options) (*models.Bundle, Evaluation, error) {
 	if err := o.prepare(ctx); err != nil {
 		return nil, Evaluation{}, err
@@ -123,12 +127,26 @@ func Train(ctx context.Context, o Options) (*models.Bundle, Evaluation, error) {
 	if err != nil || o.Network != nil && o.Network.Self > 0 {
 		return nil, Evaluation{}, err
 	}
-	return o.bundle(f, test, params)
+	return o.bundle(ctx, f, test, params)
 }
 
 // bundle evaluates a fitted model and writes it.
-func (o *Options) bundle(f fitted, test *Matrix, params map[string]string) (*models.Bundle, Evaluation, error) {
-	evaluation, err := evaluate(f.model, &f.calibration, test)
+func (o *Options) bundle(ctx context.Context, f fitted, test *Matrix, params map[string]string) (*models.Bundle, Evaluation, error) {
+	thresholds := defaultThresholds
+	working := context.WithoutCancel(ctx) // an interrupted training still leaves its model
+	plan, err := o.plan(working, &f, test)
+	if err != nil {
+		return nil, Evaluation{}, err
+	}
+	if plan != nil {
+		thresholds = plan.Thresholds
+	}
+	p, err := score(working, f.model, &f.calibration, test)
+	if err != nil {
+		return nil, Evaluation{}, err
+	}
+	evaluation, err := Measure(working, test.Rows, p, MeasureOptions{Thresholds: thresholds, Currency: o.History.BaseCurrency(), New: test.newCustomers(),
+		InversePropensity: o.InversePropensity})
 	if err != nil {
 		return nil, Evaluation{}, err
 	}
@@ -142,7 +160,7 @@ func (o *Options) bundle(f fitted, test *Matrix, params map[string]string) (*mod
 		Training: window(o.Train, f.fit), Calibration: f.calibrated, Test: window(o.Test, test), Folds: f.folds, Interrupted: f.interrupted != nil,
 		Metrics: evaluation.metrics(), Reliability: f.reliability, Parameters: params,
 		Libraries:  map[string]string{"lightgbm": f.Version, "vaglio": vaglio.Version},
-		Thresholds: defaultThresholds, Population: population(f.fit), BaseCurrency: o.History.BaseCurrency()}
+		Thresholds: thresholds, Population: population(f.fit), BaseCurrency: o.History.BaseCurrency()}
 	manifest.Metrics["best_iteration"] = float64(f.BestIteration)
 	foldMetrics(f.folds, manifest.Metrics)
 	contents := models.Contents{Manifest: manifest, Model: f.Model, Catalogue: catalogue, Calibration: f.calibration}
@@ -158,7 +176,10 @@ func (o *Options) bundle(f fitted, test *Matrix, params map[string]string) (*mod
 	}
 	bundle, err := models.Open(o.Dir)
 	if err == nil && f.interrupted != nil {
-		err = fmt.Errorf("interrupted after %d rounds, of which the model has %d: %w", len(f.Rounds), f.BestIteration, f.interrupted)
+		return bundle, evaluation, fmt.Errorf("interrupted after %d rounds, of which the model has %d: %w", len(f.Rounds), f.BestIteration, f.interrupted)
+	}
+	if err == nil {
+		err = o.finish(ctx, bundle, &f, test, plan)
 	}
 	return bundle, evaluation, err
 }
@@ -229,7 +250,16 @@ func (o *Options) labelled(ctx context.Context, p Period, cut vaglio.Instant, le
 	if replayed == 0 {
 		return nil, fmt.Errorf("there are no requests in [%v, %v): import their events, or choose another period", p.From, p.Until)
 	}
+	held := 0
+	if o.InversePropensity {
+		explored, err := readPropensities(ctx, o.History, p)
+		if err != nil {
+			return nil, err
+		}
+		matrix, held = explored.apply(matrix)
+	}
 	labelled, left := matrix.label(labels, cut, maturity{o.Maturity, o.RailMaturity})
+	left.held = held
 	o.Progress(Progress{"labels", len(labelled.Rows), replayed, left.String()})
 	if len(labelled.Rows) == 0 {
 		return nil, fmt.Errorf("%d requests in [%v, %v), none old enough at %v to have a settled label (maturity %d days, of some rails more)",

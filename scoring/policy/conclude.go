@@ -248,6 +248,15 @@ func (b *Bound) Conclude(ev *Evaluation, s Situation) Outcome {
 	return out
 }
 
+// RulesOnly is what the rules say without any score: the strictest of those that fired, approve if none did. What the ledger
+// knows, such as caps and what is left of the payment, is taken to stand against nothing.
+func (b *Bound) RulesOnly(in *Input, ev *Evaluation) vaglio.Verdict {
+	b.Evaluate(in, ev)
+	ev.byScore = vaglio.Approve
+	ev.treatment = &Treatment{Caps: Caps{Unlimited, Unlimited, Unlimited, Unlimited, Unlimited}}
+	return b.Conclude(ev, Situation{RefundableMinor: math.MaxInt64, RefundableKnown: true, QueueLoad: math.NaN()}).Verdict
+}
+
 // known reports whether there is a probability.
 func (ev *Evaluation) known() bool { return ev.in.Probability >= 0 && ev.in.Probability <= 1 }
 
