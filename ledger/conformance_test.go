@@ -58,6 +58,8 @@ var conformance = []struct {
 	{"a list tells what was on it when", lists},
 	{"guards hold until their time or a hand", guards},
 	{"exploration keeps its budget", exploring},
+	{"what people change is in the audit log, with it", controlled},
+	{"decisions are read in the order of their time", scanning},
 }
 
 func TestSQLiteConforms(t *testing.T) {

@@ -98,19 +98,11 @@ func (l *Ledger) TripGuard(ctx context.Context, g GuardTrip) (tripped bool, err 
 
 // ClearGuard ends a trip by hand; ErrNotFound if it does not hold any more.
 func (l *Ledger) ClearGuard(ctx context.Context, id, by string) error {
-	result, err := l.write.ExecContext(ctx, `UPDATE guard_trips SET cleared_at = $1, cleared_by = $2 WHERE id = $3 AND cleared_at = 0`,
-		int64(l.now()), by, id)
-	if err != nil {
-		return fmt.Errorf("clear guard %s: %w", id, err)
-	}
-	n, err := result.RowsAffected()
-	if err == nil && n == 0 {
-		err = ErrNotFound
-	}
-	if err != nil {
-		return fmt.Errorf("clear guard %s: %w", id, err)
-	}
-	return nil
+	return l.change(ctx, func(tx *sql.Tx, s *staged) error {
+		s.note(AuditEntry{Actor: by, Action: "guard.cleared", Subject: id})
+		result, err := tx.ExecContext(ctx, `UPDATE guard_trips SET cleared_at = $1, cleared_by = $2 WHERE id = $3 AND cleared_at = 0`, int64(l.now()), by, id)
+		return oneRow(result, err, "clear guard "+id)
+	})
 }
 
 // GuardTrips lists the latest trips, at most 100, the newest first; with open, only those that hold now, all of them.

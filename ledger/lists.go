@@ -125,9 +125,9 @@ func (l *Ledger) Lists(ctx context.Context) ([]List, error) {
 }
 
 // changeList runs one change of a list under its next revision, which the change of a list by others waits for: revisions
-// become visible in order.
-func (l *Ledger) changeList(ctx context.Context, name string, change func(tx *sql.Tx, list *List) error) error {
-	return l.transact(ctx, func(tx *sql.Tx) error {
+// become visible in order. change tells how many values it concerned; the audit log gets their number, never the values.
+func (l *Ledger) changeList(ctx context.Context, name, action, author string, change func(tx *sql.Tx, list *List) (values int, err error)) error {
+	return l.change(ctx, func(tx *sql.Tx, s *staged) error {
 		list, err := scanList(tx.QueryRowContext(ctx, `UPDATE lists SET revision = revision + 1 WHERE name = $1 RETURNING `+listColumns, name))
 		if errors.Is(err, sql.ErrNoRows) {
 			return ErrNotFound
@@ -135,7 +135,9 @@ func (l *Ledger) changeList(ctx context.Context, name string, change func(tx *sq
 		if err != nil {
 			return err
 		}
-		return change(tx, &list)
+		n, err := change(tx, &list)
+		s.note(AuditEntry{Actor: author, Action: action, Subject: name, Detail: fmt.Appendf(nil, `{"values":%d}`, n)})
+		return err
 	})
 }
 
@@ -147,11 +149,11 @@ func (l *Ledger) AddToList(ctx context.Context, name string, values []ListValue,
 	if err := checkListValues(values, now); err != nil {
 		return err
 	}
-	err := l.changeList(ctx, name, func(tx *sql.Tx, list *List) error {
+	err := l.changeList(ctx, name, "list.added", author, func(tx *sql.Tx, list *List) (int, error) {
 		for _, v := range values {
 			digest := list.Digest(v.Value)
 			if _, err := tx.ExecContext(ctx, closeEntrySQL, int64(now), author, list.Revision, name, digest[:]); err != nil {
-				return err
+				return 0, err
 			}
 			shown := v.Value
 			if list.Hashed {
@@ -160,10 +162,10 @@ func (l *Ledger) AddToList(ctx context.Context, name string, values []ListValue,
 			if _, err := tx.ExecContext(ctx, `INSERT INTO list_entries (list, digest, value, reason, author, added_at, expires_at, removed_at,
 				removed_by, revision) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, '', $8)`,
 				name, digest[:], shown, v.Reason, author, int64(now), int64(v.ExpiresAt), list.Revision); err != nil {
-				return err
+				return 0, err
 			}
 		}
-		return nil
+		return len(values), nil
 	})
 	if err != nil {
 		return fmt.Errorf("add to list %s: %w", name, err)
@@ -180,8 +182,8 @@ func checkListValues(values []ListValue, now vaglio.Instant) error {
 		at := func(field, detail string) {
 			bad = append(bad, vaglio.FieldError{Pointer: fmt.Sprintf("/%d/%s", i, field), Detail: detail})
 		}
-		if v.Value == "" || len(v.Value) > vaglio.MaxIDBytes {
-			at("value", fmt.Sprintf("want 1 to %d bytes", vaglio.MaxIDBytes))
+		if v.Value == "" || len(v.Value) > vaglio.MaxValueBytes {
+			at("value", fmt.Sprintf("want 1 to %d bytes", vaglio.MaxValueBytes))
 		}
 		if len(v.Reason) > 1024 {
 			at("reason", "want at most 1024 bytes")
@@ -205,20 +207,20 @@ func (l *Ledger) RemoveFromList(ctx context.Context, name string, values []strin
 		return 0, vaglio.Invalid{{Detail: fmt.Sprintf("want 1 to %d values, not %d", MaxListChange, len(values))}}
 	}
 	now := l.now()
-	err = l.changeList(ctx, name, func(tx *sql.Tx, list *List) error {
+	err = l.changeList(ctx, name, "list.removed", author, func(tx *sql.Tx, list *List) (int, error) {
 		for _, v := range values {
 			digest := list.Digest(v)
 			result, err := tx.ExecContext(ctx, closeEntrySQL, int64(now), author, list.Revision, name, digest[:])
 			if err != nil {
-				return err
+				return 0, err
 			}
 			n, err := result.RowsAffected()
 			if err != nil {
-				return err
+				return 0, err
 			}
 			removed += int(n)
 		}
-		return nil
+		return removed, nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("remove from list %s: %w", name, err)

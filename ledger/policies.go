@@ -1,10 +1,14 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"vaglio"
 )
@@ -38,17 +42,21 @@ func (l *Ledger) ProposePolicy(ctx context.Context, p PolicyText, author, reason
 		return Publication{}, errors.New("propose a policy: it wants a version and an author")
 	}
 	out := Publication{Version: p.Version, Author: author, Reason: reason, ProposedAt: l.now()}
-	err := l.transact(ctx, func(tx *sql.Tx) error {
+	err := l.change(ctx, func(tx *sql.Tx, s *staged) error {
 		if _, err := tx.ExecContext(ctx, `INSERT INTO policies (version, name, source) VALUES ($1, $2, $3) ON CONFLICT (version) DO NOTHING`,
 			p.Version, p.Name, p.Source); err != nil {
 			return err
 		}
 		err := tx.QueryRowContext(ctx, `INSERT INTO policy_publications (version, author, reason, proposed_at, approver, turned_at)
 			VALUES ($1, $2, $3, $4, '', 0) RETURNING id`, p.Version, author, reason, int64(out.ProposedAt)).Scan(&out.ID)
-		if err != nil || fourEyes {
+		if err != nil {
 			return err
 		}
-		return l.turn(ctx, tx, &out, "")
+		if fourEyes {
+			s.note(out.entry("policy.proposed", author))
+			return nil
+		}
+		return l.turn(ctx, tx, s, &out, "policy.published", "")
 	})
 	if err != nil {
 		return Publication{}, fmt.Errorf("propose policy %s: %w", p.Version, err)
@@ -56,19 +64,32 @@ func (l *Ledger) ProposePolicy(ctx context.Context, p PolicyText, author, reason
 	return out, nil
 }
 
-// turn brings a publication into force. Two at a time: the second fails on the unique turn, or waits for the first.
-func (l *Ledger) turn(ctx context.Context, tx *sql.Tx, p *Publication, approver string) error {
+// turn brings a publication into force, and notes it. Two at a time: the second fails on the unique turn, or waits for the first.
+func (l *Ledger) turn(ctx context.Context, tx *sql.Tx, s *staged, p *Publication, action, approver string) error {
 	p.Approver, p.TurnedAt = approver, l.now()
+	s.note(p.entry(action, cmp.Or(approver, p.Author)))
 	return tx.QueryRowContext(ctx, `UPDATE policy_publications SET approver = $1, turned_at = $2,
 		turn = (SELECT COALESCE(MAX(turn), 0) + 1 FROM policy_publications) WHERE id = $3 AND turn IS NULL RETURNING turn`,
 		approver, int64(p.TurnedAt), p.ID).Scan(&p.Turn)
+}
+
+// entry is what the audit log says of a publication.
+func (p *Publication) entry(action, actor string) AuditEntry {
+	detail, err := json.Marshal(struct {
+		Publication int64  `json:"publication"`
+		Reason      string `json:"reason"`
+	}{p.ID, p.Reason}, jsontext.AllowInvalidUTF8(true))
+	if err != nil {
+		panic("ledger: a publication does not encode: " + err.Error())
+	}
+	return AuditEntry{Actor: actor, Action: action, Subject: p.Version, Detail: detail}
 }
 
 // ApprovePolicy brings a proposed publication into force in the name of a second person. [ErrFourEyes] if that is its author,
 // [ErrNotFound] if no such one waits.
 func (l *Ledger) ApprovePolicy(ctx context.Context, id int64, approver string) (Publication, error) {
 	var p Publication
-	err := l.transact(ctx, func(tx *sql.Tx) error {
+	err := l.change(ctx, func(tx *sql.Tx, s *staged) error {
 		err := scanPublication(tx.QueryRowContext(ctx, `SELECT `+publicationColumns+` FROM policy_publications WHERE id = $1 AND turn IS NULL`, id), &p)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
@@ -78,7 +99,7 @@ func (l *Ledger) ApprovePolicy(ctx context.Context, id int64, approver string) (
 		case approver == "" || approver == p.Author:
 			return ErrFourEyes
 		}
-		return l.turn(ctx, tx, &p, approver)
+		return l.turn(ctx, tx, s, &p, "policy.approved", approver)
 	})
 	if err != nil {
 		return Publication{}, fmt.Errorf("approve publication %d: %w", id, err)
@@ -122,7 +143,7 @@ func (l *Ledger) CurrentPolicy(ctx context.Context) (version string, err error) 
 // RollbackPolicy brings the version into force again that was before the present one: the last turn of another version.
 func (l *Ledger) RollbackPolicy(ctx context.Context, author, reason string) (Publication, error) {
 	var out Publication
-	err := l.transact(ctx, func(tx *sql.Tx) error {
+	err := l.change(ctx, func(tx *sql.Tx, s *staged) error {
 		var before string
 		err := tx.QueryRowContext(ctx, `SELECT version FROM policy_publications WHERE turn IS NOT NULL AND version <>
 			(SELECT version FROM policy_publications WHERE turn IS NOT NULL ORDER BY turn DESC LIMIT 1) ORDER BY turn DESC LIMIT 1`).Scan(&before)
@@ -137,7 +158,7 @@ func (l *Ledger) RollbackPolicy(ctx context.Context, author, reason string) (Pub
 			VALUES ($1, $2, $3, $4, '', 0) RETURNING id`, before, author, reason, int64(out.ProposedAt)).Scan(&out.ID); err != nil {
 			return err
 		}
-		return l.turn(ctx, tx, &out, "")
+		return l.turn(ctx, tx, s, &out, "policy.rolled_back", "")
 	})
 	if err != nil {
 		return Publication{}, fmt.Errorf("roll the policy back: %w", err)

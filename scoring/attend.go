@@ -39,8 +39,10 @@ func (e *Engine) Attend(ctx context.Context) {
 	}
 }
 
-// Refresh is one look: see [Engine.Attend]. Call it before the first decision.
+// Refresh is one look: see [Engine.Attend]. Call it before the first decision, and after a change that counts at once.
 func (e *Engine) Refresh(ctx context.Context) error {
+	e.refreshing.Lock()
+	defer e.refreshing.Unlock()
 	return errors.Join(e.lists.Refresh(ctx, e.ledger), e.takePublished(ctx), e.guard.Sync(ctx, &e.Policy().Guards), e.measureQueue(ctx))
 }
 

@@ -97,6 +97,32 @@ func (e *Engine) UsePolicy(p *policy.Policy) error {
 	return e.arrange(e.setup.Load().lineup, p)
 }
 
+// Fits tells whether a lineup could decide by a policy, without changing anything: the error says what of the policy a model
+// does not have, or which model history's money does not suit. The warnings are the policy's, and those that the models show.
+func (e *Engine) Fits(l Lineup, p *policy.Policy) (warnings []string, err error) {
+	warnings = p.Warnings(vaglio.InstantOf(e.now()))
+	var failures []error
+	for _, c := range []struct {
+		stage  string
+		bundle *models.Bundle
+	}{{string(models.Champion), l.Champion}, {string(models.Challenger), l.Challenger}, {stageShadow, l.Shadow}, {stageFallback, l.Fallback}} {
+		if c.bundle == nil && c.stage != string(models.Champion) {
+			continue
+		}
+		s, err := e.bind(c.stage, c.bundle, p)
+		if failures = append(failures, err); err == nil {
+			warnings = append(warnings, s.bound.Warnings()...)
+		}
+	}
+	seen := map[string]bool{}
+	warnings = slices.DeleteFunc(warnings, func(w string) bool {
+		again := seen[w]
+		seen[w] = true
+		return again
+	})
+	return warnings, errors.Join(failures...)
+}
+
 // arrange seats a lineup under a policy. What stays keeps its window states.
 func (e *Engine) arrange(l Lineup, p *policy.Policy) error {
 	next := &setup{lineup: l, policy: p}
@@ -120,7 +146,8 @@ func (e *Engine) arrange(l Lineup, p *policy.Policy) error {
 	return nil
 }
 
-func (e *Engine) seat(next *setup, stage string, b *models.Bundle, p *policy.Policy) (*seat, error) {
+// bind is a model's seat under a policy, without window states.
+func (e *Engine) bind(stage string, b *models.Bundle, p *policy.Policy) (*seat, error) {
 	s := &seat{stage: stage, bundle: b, catalogue: features.Default()}
 	if b != nil {
 		if trained, base := b.Manifest().BaseCurrency, e.history.BaseCurrency(); trained != base {
@@ -128,11 +155,13 @@ func (e *Engine) seat(next *setup, stage string, b *models.Bundle, p *policy.Pol
 		}
 		s.catalogue = b.Catalogue()
 	}
-	if err := s.bind(e, p); err != nil {
-		return nil, err
-	}
-	if b == nil || e.cache == 0 {
-		return s, nil
+	return s, s.bind(e, p)
+}
+
+func (e *Engine) seat(next *setup, stage string, b *models.Bundle, p *policy.Policy) (*seat, error) {
+	s, err := e.bind(stage, b, p)
+	if err != nil || b == nil || e.cache == 0 {
+		return s, err
 	}
 	others := next.seats()
 	if before := e.setup.Load(); before != nil {

@@ -21,8 +21,12 @@ func (p *Policy) Warnings(at vaglio.Instant) []string {
 		all = append(all, fmt.Sprintf("line %d: %s %q: %s", line, what, name, fmt.Sprintf(format, args...)))
 	}
 	ranges := func(path string) (interval, bool) { return rangeOf(nil, path) }
+	all = append(all, p.Treatment.warnings("the policy")...)
 	always := ""
 	for i := range p.segments {
+		for _, w := range p.segments[i].treatment.warnings("it") {
+			warn(p.segments[i].line, "segment", p.segments[i].name, "%s", w)
+		}
 		s := &p.segments[i]
 		if always != "" {
 			warn(s.line, "segment", s.name, "never applies: %s comes first and takes every request", always)
@@ -62,6 +66,20 @@ func (p *Policy) Warnings(at vaglio.Instant) []string {
 		}
 	}
 	return all
+}
+
+// warnings tell of thresholds that leave a score nothing to say.
+func (t *Treatment) warnings(who string) []string {
+	switch {
+	case t.DenyFrom != nil && *t.DenyFrom == 0:
+		return []string{who + " denies every request: deny_from is 0"}
+	case t.ApproveBelow != nil && *t.ApproveBelow == 0:
+		return []string{who + " approves no request: approve_below is 0"}
+	case t.ApproveBelow != nil && *t.ApproveBelow == 1:
+		return []string{who + " approves whatever no rule stops: approve_below is 1"}
+	default:
+		return nil
+	}
 }
 
 func sameCondition(r, earlier *rule) string {
