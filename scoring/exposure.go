@@ -1,7 +1,9 @@
 package scoring
 
 import (
+	"maps"
 	"math"
+	"slices"
 
 	"vaglio"
 	"vaglio/ledger"
@@ -146,6 +148,24 @@ func plus(a, b int64) int64 {
 // refundable is what was left before this decision, never below 0; false if it can't be told.
 func (e *exposure) refundable(reservedMinor int64) (amountMinor int64, known bool) {
 	return max(0, e.captured-plus(e.gone, reservedMinor)), e.known
+}
+
+// Settles reports whether an event of a kind ends the approval of the request that it names.
+func Settles(kind string) bool { return settlingKinds[kind] }
+
+// MoneyKinds are the kinds of events of a payment that [Refundable] reads, sorted.
+func MoneyKinds() []string {
+	kinds := slices.AppendSeq(slices.Collect(maps.Keys(effects)), maps.Keys(settlingKinds))
+	slices.Sort(kinds)
+	return slices.Compact(kinds)
+}
+
+// Refundable is what a decision finds left of its request's payment, in minor units of the request's currency, when the standing
+// is all that is known of it; false if it can't be told. foreign: the payment is another customer's.
+func Refundable(r *vaglio.Request, request *vaglio.Fact, standing *ledger.Standing) (amountMinor int64, known, foreign bool) {
+	e := exposureOf(r, request, nil, standing)
+	amountMinor, known = e.refundable(e.reserved)
+	return amountMinor, known, e.foreign
 }
 
 // subject is what the decision of a request is about, to the ledger.

@@ -21,6 +21,8 @@ func newPolicy() *cobra.Command {
 	cmd.AddCommand(
 		newPolicyCheck(),
 		newPolicyDiff(),
+		newPolicyBacktest(),
+		newPolicyShadow(),
 		&cobra.Command{Use: "show [FILE]", Short: "Print a policy (default: the embedded one, to start from)", Args: cobra.MaximumNArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				p, err := readPolicy(strings.Join(args, ""))
