@@ -23,6 +23,7 @@ import (
 	"vaglio/history/embedded"
 	"vaglio/ledger"
 	"vaglio/scoring"
+	"vaglio/training/lightgbm"
 )
 
 const goodRequest = `{"id":"rr_1","type":"refund","entities":{"customer":"c_secret","payment":"p_1"},"amount":1999,"currency":"EUR"}`
@@ -47,10 +48,14 @@ func unchecked(t testing.TB, o api.Options) http.Handler {
 	return api.New(o).Handler()
 }
 
-var events *history.Store // of all tests: their events have ids of their own
+var (
+	clickHouseDSN string
+	events        *history.Store // of all tests: their events have ids of their own
+)
 
 func TestMain(m *testing.M) {
 	embedded.Main()
+	lightgbm.Main()
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "api")
 		if err != nil {
@@ -62,7 +67,8 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		defer clickHouse.Close()
-		if events, err = history.Open(context.Background(), clickHouse.DSN(), history.Options{}); err != nil {
+		clickHouseDSN = clickHouse.DSN()
+		if events, err = history.Open(context.Background(), clickHouseDSN, history.Options{}); err != nil {
 			panic(err)
 		}
 		defer events.Close()
