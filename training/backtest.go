@@ -31,7 +31,9 @@ type BacktestOptions struct {
 	RailMaturity map[string]vaglio.Instant // that of rails that need more; nil: DefaultRailMaturity
 	Costs        *policy.Costs             // judge all policies by these; nil: those of the first policy, if it has any
 	Examples     int                       // of each kind of change; 0: 10; below 0: none
-	Progress     func(Progress)            // may be nil
+	// Decided is told of each decision in the period, in order of time, and may be nil. The outcome holds until it returns.
+	Decided  func(request *Row, p *policy.Policy, out *policy.Outcome)
+	Progress func(Progress) // may be nil
 }
 
 // maxExamples bounds the examples of each kind of change.
@@ -219,6 +221,11 @@ func (p *past) decide(ctx context.Context, o *BacktestOptions, contenders []*con
 		}
 		if row.At >= o.From {
 			report.note(row, &in, contenders)
+			for _, c := range contenders {
+				if o.Decided != nil {
+					o.Decided(row, c.policy, &c.out)
+				}
+			}
 		}
 	}
 	return nil
