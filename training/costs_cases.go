@@ -97,16 +97,23 @@ func RecommendFor(ctx context.Context, b *models.Bundle, p Period, o Options, r 
 	if err != nil {
 		return CostPlan{}, err
 	}
-	var halves [2]Scored
-	halves[0].Matrix, halves[1].Matrix = m.splitByTime(0.5)
-	for i, name := range []string{"earlier", "later"} {
-		half := &halves[i]
-		if err := half.Matrix.bothClasses(); err != nil {
+	s := Scored{Matrix: m}
+	if s.Probability, err = probabilities(ctx, b, m); err != nil {
+		return CostPlan{}, err
+	}
+	return RecommendWithin(ctx, o.History, s, b.Manifest().Thresholds, r)
+}
+
+// RecommendWithin plans thresholds on the earlier half of labelled requests and judges them on the later half.
+func RecommendWithin(ctx context.Context, h *history.Store, s Scored, current models.Thresholds, r RecommendOptions) (CostPlan, error) {
+	var earlier, later Scored
+	earlier.Matrix, later.Matrix = s.Matrix.splitByTime(0.5)
+	cut := len(earlier.Matrix.Rows)
+	earlier.Probability, later.Probability = s.Probability[:cut], s.Probability[cut:]
+	for name, half := range map[string]*Matrix{"earlier": earlier.Matrix, "later": later.Matrix} {
+		if err := half.bothClasses(); err != nil {
 			return CostPlan{}, fmt.Errorf("%s half of the period: %w", name, err)
 		}
-		if half.Probability, err = probabilities(ctx, b, half.Matrix); err != nil {
-			return CostPlan{}, err
-		}
 	}
-	return Recommend(ctx, o.History, halves[0], halves[1], b.Manifest().Thresholds, r)
+	return Recommend(ctx, h, earlier, later, current, r)
 }

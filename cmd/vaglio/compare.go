@@ -19,16 +19,25 @@ func newModelsCompare() *cobra.Command {
 	var w wiring
 	var maturity string
 	var o training.CompareOptions
-	var asJSON bool
+	var asJSON, live bool
 	cmd := &cobra.Command{
-		Use:   "compare A B",
+		Use:   "compare A B | compare --live",
 		Short: "Compare two models on the same labelled requests: metrics, decisions that change, and why the largest changes",
 		Long: "Compare model B with model A on the same labelled requests of a period: metrics with intervals of the difference, by paired\n" +
 			"resamples, decisions that change by each model's own thresholds, and the largest changes with the features behind them.\n" +
-			"A and B are versions in the registry or folders of bundles.",
-		Example: "  vaglio models compare 20260301-080000 20260601-080000 --from 2026-03-01 --until 2026-06-01",
-		Args:    exactly(2),
+			"A and B are versions in the registry or folders of bundles.\n\n" +
+			"With --live: compare challenger and shadow with the champion on live decisions, as they were logged (default: the last 30 days),\n" +
+			"and tell what rules hit that only watch.",
+		Example: "  vaglio models compare 20260301-080000 20260601-080000 --from 2026-03-01 --until 2026-06-01\n" +
+			"  vaglio models compare --live",
+		Args: cobra.MaximumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if want := map[bool]int{false: 2, true: 0}[live]; len(args) != want {
+				return usagef("models compare takes two models, or none with --live; not %d", len(args))
+			}
+			if live {
+				return compareLive(cmd, w, &o, maturity, asJSON)
+			}
 			if o.From == 0 || o.Until == 0 {
 				return usagef("models compare wants --from TIME and --until TIME")
 			}
@@ -48,7 +57,7 @@ func newModelsCompare() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if o.History, err = in.openHistory(cmd.Context()); err != nil {
+			if o.History, err = in.joinHistory(cmd.Context()); err != nil {
 				return err
 			}
 			bar := newProgress()
@@ -69,6 +78,7 @@ func newModelsCompare() *cobra.Command {
 	w.historyFlags(cmd)
 	measureFlags(cmd, &o.Period, &o.Measure, &maturity)
 	cmd.Flags().IntVar(&o.Most, "changes", 10, "explain this many of the largest changes")
+	cmd.Flags().BoolVar(&live, "live", false, "compare what models said on live decisions")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd
 }

@@ -77,7 +77,7 @@ func (s *serving) demo(cmd *cobra.Command, in *installation, level *slog.LevelVa
 		o := training.Options{History: store, Seed: 1,
 			Train: training.Period{From: begin, Until: until - 110*vaglio.Day},
 			Test:  training.Period{From: until - 110*vaglio.Day, Until: until - training.DefaultMaturity}}
-		if err := trainAndReport(cmd, o, registry, true, false); err != nil {
+		if err := (&trainFlags{promote: true}).run(cmd, in, o); err != nil {
 			return err
 		}
 	}

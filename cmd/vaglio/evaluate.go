@@ -20,7 +20,7 @@ import (
 
 func newEvaluate() *cobra.Command {
 	var w wiring
-	var model, against, maturity, predictions, page string
+	var model, against, maturity, predictions, page, costs, policyFile string
 	var o training.ExamineOptions
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -36,6 +36,12 @@ func newEvaluate() *cobra.Command {
 			if o.Maturity, err = parseDays(maturity); err != nil {
 				return usagef("--maturity: %v", err)
 			}
+			var recommend training.RecommendOptions
+			if costs != "" {
+				if recommend.Costs, err = readCosts(costs); err != nil {
+					return err
+				}
+			}
 			in, err := newInstallation(cmd, w)
 			if err != nil {
 				return err
@@ -48,9 +54,17 @@ func newEvaluate() *cobra.Command {
 			if o.Champion, err = in.openOpponent(against); err != nil {
 				return err
 			}
-			if o.History, err = in.openHistory(cmd.Context()); err != nil {
+			if o.History, err = in.joinHistory(cmd.Context()); err != nil {
 				return err
 			}
+			l, err := in.openLedger(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if recommend.Policy, err = policyInForce(cmd.Context(), l, policyFile); err != nil {
+				return err
+			}
+			o.Rules, recommend.Seed = training.PolicyRules(o.History, recommend.Policy), o.Measure.Seed
 			bar := newProgress()
 			o.Cut = vaglio.InstantOf(time.Now())
 			o.Progress = func(p training.Progress) { bar.show(p.Step, int64(p.Done), int64(p.Total), "", p.Note) }
@@ -59,29 +73,56 @@ func newEvaluate() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			var plan *training.CostPlan
+			if costs != "" {
+				found, err := training.RecommendWithin(cmd.Context(), o.History, training.Scored{Matrix: x.Matrix, Probability: x.Probability},
+					bundle.Manifest().Thresholds, recommend)
+				if err != nil {
+					return err
+				}
+				plan = &found
+			}
 			if predictions != "" {
 				if err := writeFile(predictions, func(out io.Writer) error { return writePredictions(out, x.Predictions) }); err != nil {
 					return fmt.Errorf("write %s: %w", predictions, err)
 				}
 			}
 			if page != "" {
-				if err := writeReport(cmd, page, bundle, &x, &o); err != nil {
+				if err := writeReport(cmd, page, bundle, &x, &o, plan); err != nil {
 					return err
 				}
 			}
 			bar.end()
-			return printEvaluation(cmd.OutOrStdout(), &x.Evaluation, asJSON)
+			out := cmd.OutOrStdout()
+			if asJSON {
+				return json.MarshalWrite(out, &evaluated{&x.Evaluation, plan}, json.Deterministic(true), jsontext.Multiline(true))
+			}
+			if err := printEvaluation(out, &x.Evaluation, false); err != nil || plan == nil {
+				return err
+			}
+			fmt.Fprintln(out)
+			showCostPlan(out, *plan)
+			return nil
 		},
 	}
 	w.historyFlags(cmd)
+	w.ledgerFlags(cmd)
 	measureFlags(cmd, &o.Period, &o.Measure, &maturity)
 	f := cmd.Flags()
 	f.StringVar(&model, "model", "", "folder of a bundle, or version in the registry (default: the champion)")
 	f.StringVar(&against, "against", "champion", "compare on the same rows with a version, a bundle's folder, the champion if there is one, or none")
 	f.StringVar(&predictions, "predictions", "", "also write request_id,probability,label as CSV")
 	f.StringVar(&page, "report", "", "also write a report as one HTML file")
+	f.StringVar(&costs, "costs", "", "what mistakes cost (YAML): also the thresholds that follow, chosen on the earlier half, judged on the later")
+	f.StringVar(&policyFile, "policy", "", "policy in force, whose rules alone are compared with (default: the published one, or else the default one)")
 	f.BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd
+}
+
+// evaluated is an evaluation as --json prints it.
+type evaluated struct {
+	*training.Evaluation
+	Costs *training.CostPlan `json:"costs,omitzero"`
 }
 
 // measureFlags are those of commands that judge models on a period.
@@ -116,8 +157,17 @@ func (in *installation) openOpponent(name string) (*models.Bundle, error) {
 // driftDays bounds the requests of training that a report compares with: drift is against what the model learnt last.
 const driftDays = 90 * vaglio.Day
 
-func writeReport(cmd *cobra.Command, path string, bundle *models.Bundle, x *training.Examination, o *training.ExamineOptions) error {
+func writeReport(cmd *cobra.Command, path string, bundle *models.Bundle, x *training.Examination, o *training.ExamineOptions,
+	plan *training.CostPlan) error {
 	parts := training.ReportParts{Seed: o.Measure.Seed}
+	if plan != nil {
+		parts.Costs = training.CostCurves(plan, bundle.Manifest().BaseCurrency)
+	}
+	explored, err := training.ReadExploration(cmd.Context(), o.History, o.Period, o.Cut, o.Maturity)
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	parts.Exploration = explored.Text(bundle.Manifest().BaseCurrency)
 	if w := bundle.Manifest().Training; w.Until > 0 {
 		learnt := training.Period{From: max(w.From, w.Until-driftDays), Until: w.Until}
 		before, err := training.Replay(cmd.Context(), o.History, bundle.Catalogue(), learnt, o.Progress)

@@ -41,6 +41,7 @@ type installation struct {
 	wiring wiring
 	log    *slog.Logger
 	closer []io.Closer
+	ledger *ledger.Ledger   // once it is open
 	server *embedded.Server // the ClickHouse that we run; nil when it is somebody else's
 }
 
@@ -60,7 +61,7 @@ func (in *installation) Close() error {
 	for i := len(in.closer) - 1; i >= 0; i-- {
 		failures = append(failures, in.closer[i].Close())
 	}
-	in.closer = nil
+	in.closer, in.ledger = nil, nil
 	return errors.Join(failures...)
 }
 
@@ -86,7 +87,24 @@ func (in *installation) openHistory(ctx context.Context) (*history.Store, error)
 	return store, nil
 }
 
+// joinHistory is openHistory that goes along with a server on the same folder: it uses the embedded ClickHouse of that one.
+func (in *installation) joinHistory(ctx context.Context) (*history.Store, error) {
+	dsn, running := embedded.Running(filepath.Join(in.data, "clickhouse"))
+	if in.wiring.clickhouse != "" || !running {
+		return in.openHistory(ctx)
+	}
+	store, err := history.Open(ctx, dsn, history.Options{BaseCurrency: in.wiring.baseCurrency, Logger: in.log})
+	if err != nil { // what is written there may be of one that was killed
+		return in.openHistory(ctx)
+	}
+	in.closer = append(in.closer, store)
+	return store, nil
+}
+
 func (in *installation) openLedger(ctx context.Context) (*ledger.Ledger, error) {
+	if in.ledger != nil {
+		return in.ledger, nil
+	}
 	dsn := in.wiring.ledger
 	if dsn == "" {
 		dsn = "sqlite:" + filepath.Join(in.data, "ledger.db")
@@ -95,7 +113,7 @@ func (in *installation) openLedger(ctx context.Context) (*ledger.Ledger, error) 
 	if err != nil {
 		return nil, err
 	}
-	in.closer = append(in.closer, l)
+	in.closer, in.ledger = append(in.closer, l), l
 	return l, nil
 }
 

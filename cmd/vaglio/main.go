@@ -74,7 +74,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().String("data", "data", "folder of the embedded ClickHouse, the ledger and the models")
 	root.PersistentFlags().String("config", "", "configuration file (YAML): names of flags, and a section for each command")
-	root.AddCommand(newServe(), newDemo(), newImport(), newSimulate(), newTrain(), newEvaluate(), newDataset(), newScore(), newExplain(),
+	root.AddCommand(newServe(), newDemo(), newImport(), newSimulate(), newTrain(), newRetrain(), newEvaluate(), newDataset(), newScore(), newExplain(),
 		newFeatures(), newModels(), newPolicy(), newKeys(), newAudit(), newForget(), newExport(), newSweep(), newConfig(), newDoctor(), newVersion())
 	return root
 }

@@ -20,7 +20,7 @@ import (
 
 func newModels() *cobra.Command {
 	cmd := &cobra.Command{Use: "models", Short: "List, show, promote and roll back models, and import one trained elsewhere"}
-	cmd.AddCommand(newModelsList(), newModelsShow(), newModelsPromote(), newModelsRollback(), newModelsImport(), newModelsCompare(), newThresholds())
+	cmd.AddCommand(newModelsList(), newModelsShow(), newModelsPromote(), newModelsRollback(), newModelsWithdraw(), newModelsImport(), newModelsCompare(), newThresholds())
 	return cmd
 }
 
@@ -58,28 +58,50 @@ func newModelsList() *cobra.Command {
 			var rows [][]string
 			for _, e := range entries {
 				line := modelLine{Version: e.Version, Stages: append([]models.Stage{}, e.Stages...)}
-				row := []string{e.Version, stageNames(e.Stages), "", "", ""}
+				row := make([]string, len(listed)+4)
+				row[0], row[1] = e.Version, stageNames(e.Stages)
 				if e.Refused != nil {
 					line.Refused = e.Refused.Error()
-					row[4] = "refused: " + line.Refused
+					row[len(row)-1] = "refused: " + line.Refused
 				} else {
 					line.Manifest = &e.Manifest
-					row[2], row[3] = metric(&e.Manifest, "roc_auc"), metric(&e.Manifest, "average_precision")
-					row[4] = fmt.Sprintf("trained on %d requests until %s", e.Manifest.Training.Rows, e.Manifest.Training.Until)
-					if e.Manifest.Training.Until == 0 {
-						row[4] = "imported"
+					for i, column := range listed {
+						row[2+i] = metric(&e.Manifest, column.metric)
 					}
+					row[len(row)-2], row[len(row)-1] = testText(&e.Manifest.Test), trainedText(&e.Manifest)
 				}
 				lines, rows = append(lines, line), append(rows, row)
 			}
 			if asJSON {
 				return json.MarshalWrite(cmd.OutOrStdout(), lines, json.Deterministic(true), jsontext.Multiline(true))
 			}
-			table(cmd.OutOrStdout(), []string{"VERSION", "STAGE", "ROC AUC", "AVG PREC", "NOTE"}, rows, nil)
+			header := []string{"VERSION", "STAGE"}
+			for _, column := range listed {
+				header = append(header, column.title)
+			}
+			table(cmd.OutOrStdout(), append(header, "TESTED ON", "NOTE"), rows, nil)
 			return nil
 		})}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd
+}
+
+// listed are the metrics that models are listed with, side by side: of each one's own test period.
+var listed = []struct{ title, metric string }{{"ROC AUC", "roc_auc"}, {"AVG PREC", "average_precision"}, {"RECALL 1 % FPR", "recall_at_1pct_fpr"},
+	{"FRAUD MONEY", "fraud_amount_stopped"}, {"HONEST MONEY", "honest_amount_held_up"}, {"CALIBR. ERROR", "expected_calibration_error"}}
+
+func testText(w *models.Window) string {
+	if w.Rows == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s to %s, %d frauds of %d", day(w.From), day(w.Until), w.Positives, w.Rows)
+}
+
+func trainedText(m *models.Manifest) string {
+	if m.Training.Until == 0 {
+		return "imported"
+	}
+	return fmt.Sprintf("trained on %d requests until %s", m.Training.Rows, day(m.Training.Until))
 }
 
 func stageNames(stages []models.Stage) string {
@@ -150,6 +172,12 @@ func showModel(out io.Writer, registry *models.Registry, bundle *models.Bundle) 
 			if p.TakenBack != 0 {
 				text += fmt.Sprintf(", taken back %s", p.TakenBack)
 			}
+			if p.Share > 0 {
+				text += fmt.Sprintf(", for %g %% of customers", 100*p.Share)
+			}
+			if p.Reason != "" {
+				text += ": " + p.Reason
+			}
 			rows = append(rows, []string{string(stage), text})
 		}
 	}
@@ -157,37 +185,6 @@ func showModel(out io.Writer, registry *models.Registry, bundle *models.Bundle) 
 		fmt.Fprintf(out, "%-18s %s\n", row[0], row[1])
 	}
 	return nil
-}
-
-func stageFlag(cmd *cobra.Command) *string {
-	return cmd.Flags().String("stage", string(models.Champion), "champion, which decides; challenger, which decides for a share of customers; shadow, which only watches")
-}
-
-func newModelsPromote() *cobra.Command {
-	cmd := &cobra.Command{Use: "promote VERSION", Short: "Make a model champion; a running server takes it up", Args: exactly(1)}
-	stage := stageFlag(cmd)
-	cmd.RunE = withRegistry(func(cmd *cobra.Command, registry *models.Registry, args []string) error {
-		if err := registry.Promote(models.Stage(*stage), models.Promotion{Version: args[0], At: vaglio.InstantOf(time.Now())}); err != nil {
-			return err
-		}
-		fmt.Fprintf(cmd.OutOrStdout(), "model %s is %s\n", args[0], *stage)
-		return nil
-	})
-	return cmd
-}
-
-func newModelsRollback() *cobra.Command {
-	cmd := &cobra.Command{Use: "rollback", Short: "Take the last promotion back; a running server takes the model before it up", Args: exactly(0)}
-	stage := stageFlag(cmd)
-	cmd.RunE = withRegistry(func(cmd *cobra.Command, registry *models.Registry, _ []string) error {
-		version, err := registry.Rollback(models.Stage(*stage), vaglio.InstantOf(time.Now()))
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(cmd.OutOrStdout(), "model %s is %s again\n", version, *stage)
-		return nil
-	})
-	return cmd
 }
 
 func newModelsImport() *cobra.Command {

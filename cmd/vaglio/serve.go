@@ -33,6 +33,8 @@ type serving struct {
 	rate   float64
 	cert   string
 	key    string
+	// retrain is how old the newest model of a retraining may get, as text; "": there is no retraining.
+	retrain string
 }
 
 func (s *serving) flags(cmd *cobra.Command) {
@@ -63,6 +65,11 @@ func newServe() *cobra.Command {
 				return err
 			}
 			defer func() { err = errors.Join(err, in.Close()) }()
+			if s.retrain != "" {
+				if every, err := parseDays(s.retrain); err != nil || every == 0 {
+					return usagef("--retrain-every: want a number of days such as 7d, not %q", s.retrain)
+				}
+			}
 			running, err := s.start(cmd.Context(), in)
 			if err != nil {
 				return err
@@ -79,6 +86,7 @@ func newServe() *cobra.Command {
 	f := cmd.Flags()
 	f.Float64Var(&s.rate, "rate-limit", 0, "calls a second of each API key that has no limit of its own, on this replica; 0: any number")
 	f.StringVar(&s.cert, "tls-cert", "", "certificate chain (PEM), read again when it changes; without one HTTP is plain: for loopback or behind a proxy")
+	f.StringVar(&s.retrain, "retrain-every", "", "run vaglio retrain beside, in a process of its own, when its newest model is so old, such as 7d")
 	f.StringVar(&s.key, "tls-key", "", "key of the certificate (PEM)")
 	return cmd
 }
@@ -185,6 +193,9 @@ func (s *serving) serveOn(ctx context.Context, in *installation, store *history.
 	v.work.Go(func() { _ = l.RelayDecisions(background, time.Second, store.DeliverDecisions) })
 	v.work.Go(func() { engine.Attend(background) })
 	v.work.Go(func() { keepHouse(background, in, l) })
+	if every, err := parseDays(s.retrain); err == nil {
+		v.work.Go(func() { keepRetraining(background, in, every) })
+	}
 	if follow != nil {
 		v.work.Go(func() { follow(background) })
 	}

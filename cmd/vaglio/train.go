@@ -40,17 +40,14 @@ func newTrain() *cobra.Command {
 				return err
 			}
 			defer func() { err = errors.Join(err, in.Close()) }()
-			registry, err := in.registry()
-			if err != nil {
+			if o.History, err = in.joinHistory(cmd.Context()); err != nil {
 				return err
 			}
-			if o.History, err = in.openHistory(cmd.Context()); err != nil {
-				return err
-			}
-			return trainAndReport(cmd, o, registry, t.promote, t.asJSON)
+			return t.run(cmd, in, o)
 		},
 	}
 	w.historyFlags(cmd)
+	w.ledgerFlags(cmd)
 	t.flags(cmd)
 	return cmd
 }
@@ -62,6 +59,8 @@ type trainFlags struct {
 	machines                                 []string
 	rank                                     int
 	promote, asJSON, refit                   bool
+	promotion                                promotion
+	costs, policy                            string
 }
 
 func (t *trainFlags) flags(cmd *cobra.Command) {
@@ -87,7 +86,12 @@ func (t *trainFlags) flags(cmd *cobra.Command) {
 	f.IntVar(&t.rank, "machine-rank", 0, "which of --machines this one is, from 0; the first writes the bundle")
 	f.StringVar(&o.Dir, "out", "", "folder of the bundle (default: its version in the registry below --data)")
 	f.StringVar(&o.Version, "version", "", "version of the model (default: the time of training)")
-	f.BoolVar(&t.promote, "promote", false, "make the model champion")
+	f.BoolVar(&o.InversePropensity, "inverse-propensity", false, "let requests that exploration let through count for their like")
+	f.BoolVar(&o.Finish.Report, "report", false, "write report.html into the bundle's folder")
+	f.StringVar(&t.costs, "costs", "", "what mistakes cost (YAML): thresholds follow from it, and a recommended policy.yaml in the bundle's folder")
+	f.StringVar(&t.policy, "policy", "", "policy in force: its segments, thresholds and rules (default: the published one, or else the default one)")
+	f.BoolVar(&t.promote, "promote", false, "make the model champion, if the gate of models promote lets it pass")
+	t.promotion.forceFlags(cmd)
 	f.BoolVar(&t.asJSON, "json", false, "print the evaluation as JSON")
 }
 
@@ -120,6 +124,16 @@ func (t *trainFlags) options(cmd *cobra.Command) (training.Options, error) {
 		if o.Catalogue, err = readCatalogue(t.catalogue); err != nil {
 			return o, err
 		}
+	}
+	if t.costs != "" {
+		costs, err := readCosts(t.costs)
+		if err != nil {
+			return o, err
+		}
+		o.Finish.Costs = &costs
+	}
+	if err := t.promotion.check(); err != nil {
+		return o, err
 	}
 	if t.params == "" {
 		return o, nil
@@ -165,8 +179,12 @@ func parseRails(text string) (map[string]vaglio.Instant, error) {
 // more than is needed.
 func holdMatrix() { debug.SetGCPercent(50) }
 
-// trainAndReport trains into the registry, or into o.Dir, prints the evaluation and promotes.
-func trainAndReport(cmd *cobra.Command, o training.Options, registry *models.Registry, promote, asJSON bool) error {
+// run trains into the registry, or into o.Dir, prints the evaluation and promotes. o.History is open.
+func (t *trainFlags) run(cmd *cobra.Command, in *installation, o training.Options) error {
+	registry, err := in.registry()
+	if err != nil {
+		return err
+	}
 	if o.Version == "" {
 		o.Version = time.Now().UTC().Format("20060102-150405")
 	}
@@ -176,6 +194,9 @@ func trainAndReport(cmd *cobra.Command, o training.Options, registry *models.Reg
 	}
 	if o.Dir == "" {
 		o.Dir = inRegistry
+	}
+	if err := t.finish(cmd, in, &o); err != nil {
+		return err
 	}
 	bar := newProgress()
 	o.Progress = func(p training.Progress) {
@@ -202,12 +223,12 @@ func trainAndReport(cmd *cobra.Command, o training.Options, registry *models.Reg
 	if mean, several := manifest.Metrics["average_precision_folds_mean"]; several {
 		fmt.Fprintf(cmd.ErrOrStderr(), "folds: average precision %.4f ± %.4f\n", mean, manifest.Metrics["average_precision_folds_sd"])
 	}
-	if printed := printEvaluation(cmd.OutOrStdout(), &evaluation, asJSON); err != nil || printed != nil {
+	if printed := printEvaluation(cmd.OutOrStdout(), &evaluation, t.asJSON); err != nil || printed != nil {
 		fmt.Fprintf(cmd.ErrOrStderr(), "model %s is in %s, and is not promoted\n", manifest.Version, o.Dir)
 		return errors.Join(err, printed)
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "model %s is in %s\n", manifest.Version, o.Dir)
-	if !promote {
+	if !t.promote {
 		return nil
 	}
 	if filepath.Clean(o.Dir) != filepath.Clean(inRegistry) {
@@ -215,11 +236,25 @@ func trainAndReport(cmd *cobra.Command, o training.Options, registry *models.Reg
 			return fmt.Errorf("copy the bundle into the registry: %w", err)
 		}
 	}
-	if err := registry.Promote(models.Champion, models.Promotion{Version: o.Version, At: vaglio.InstantOf(time.Now())}); err != nil {
+	p := t.promotion
+	p.Version, p.stage, p.actor = o.Version, models.Champion, actorCommand
+	return in.promote(cmd, p, t.policy, o.History)
+}
+
+// finish fills in what a report and thresholds from money look at besides.
+func (t *trainFlags) finish(cmd *cobra.Command, in *installation, o *training.Options) (err error) {
+	if !o.Finish.Report && o.Finish.Costs == nil {
+		return nil
+	}
+	l, err := in.openLedger(cmd.Context())
+	if err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "model %s is champion\n", o.Version)
-	return nil
+	if o.Finish.Policy, err = policyInForce(cmd.Context(), l, t.policy); err != nil || !o.Finish.Report {
+		return err
+	}
+	o.Finish.Champion, err = in.openOpponent(string(models.Champion))
+	return err
 }
 
 // parseDays reads 30d.

@@ -106,8 +106,29 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		s.cancel()
 		return nil, errors.Join(fmt.Errorf("start clickhouse in %s: %w", dir, err), lock.Close())
 	}
+	if err := s.publish(); err != nil {
+		return nil, errors.Join(fmt.Errorf("start clickhouse in %s: %w", dir, err), child.stop(), lock.Close())
+	}
 	go s.supervise(child)
 	return s, nil
+}
+
+// dsnName is the file, in the data folder and for its owner alone, that says how to reach the running instance.
+const dsnName = "dsn"
+
+// Running is the DSN of the instance that serves a data folder in another process; ok is false when none says so. After a
+// kill the address may be out of date: then nobody answers there, or not to this password.
+func Running(dir string) (dsn string, ok bool) {
+	content, err := os.ReadFile(filepath.Join(dir, dsnName))
+	return string(content), err == nil
+}
+
+func (s *Server) publish() error {
+	path := filepath.Join(s.dir, dsnName)
+	if err := os.WriteFile(path+".partial", []byte(s.DSN()), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".partial", path)
 }
 
 // DSN is the address for clickhouse-go, with a password: not for logs. It names the database "vaglio", which exists.
@@ -171,6 +192,7 @@ func (s *Server) firstLaunch(ctx context.Context) (*child, error) {
 func (s *Server) supervise(c *child) {
 	defer close(s.done)
 	defer s.lock.Close()
+	defer os.RemoveAll(filepath.Join(s.dir, dsnName))
 	for {
 		select {
 		case <-s.ctx.Done():
