@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"vaglio"
 	"vaglio/history"
@@ -22,14 +21,13 @@ type LiveOptions struct {
 	Measure  MeasureOptions // Resamples and Seed
 }
 
-// Live is what models and rules said on live traffic.
+// Live is what models said on live traffic.
 type Live struct {
 	From      vaglio.Instant `json:"from"`
 	Until     vaglio.Instant `json:"until"`
 	Decisions int            `json:"decisions"`
 	Scored    int            `json:"scored"` // those that a model took part in
 	Pairs     []LivePair     `json:"pairs"`
-	Rules     []LiveRule     `json:"shadow_rules"`
 }
 
 // LivePair is a challenger or shadow beside the champion, on the decisions of which both said something. Frauds and clean ones are
@@ -52,25 +50,13 @@ type LivePair struct {
 	Unmeasured   string           `json:"unmeasured,omitzero"`
 }
 
-// LiveRule is a rule that only watches.
-type LiveRule struct {
-	Name     string `json:"name"`
-	Action   string `json:"action"`
-	Hits     int    `json:"hits"`
-	Labelled int    `json:"labelled"`
-	Frauds   int    `json:"frauds"` // of these
-	Approved int    `json:"frauds_approved"`
-}
-
 // liveDecision is one decision as each model saw it.
 type liveDecision struct {
 	request, customer string
 	amount            int64
 	baseKnown         bool
-	final             vaglio.Verdict
 	said              map[string]liveSaid // by stage
 	decidedBy         string
-	rules             []vaglio.RuleHit // that only watch
 }
 
 type liveSaid struct {
@@ -80,7 +66,7 @@ type liveSaid struct {
 }
 
 func readLive(d *vaglio.Taken) liveDecision {
-	out := liveDecision{request: d.RequestID, customer: d.Customer, amount: d.BaseAmount, baseKnown: d.BaseKnown, final: d.Verdict, decidedBy: d.Stage,
+	out := liveDecision{request: d.RequestID, customer: d.Customer, amount: d.BaseAmount, baseKnown: d.BaseKnown, decidedBy: d.Stage,
 		said: map[string]liveSaid{}}
 	verdict := d.Verdict
 	if d.Explored {
@@ -94,11 +80,6 @@ func readLive(d *vaglio.Taken) liveDecision {
 			out.said[s.Stage] = liveSaid{s.ModelVersion, s.Probability, s.Verdict}
 		}
 	}
-	for _, r := range d.Rules {
-		if r.State == "shadow" {
-			out.rules = append(out.rules, r)
-		}
-	}
 	return out
 }
 
@@ -108,9 +89,9 @@ type liveKey struct {
 	model, champion string
 }
 
-// CompareLive compares the models that took part in live decisions, as they were logged, and counts what shadow rules hit.
+// CompareLive compares the models that took part in live decisions, as they were logged.
 func CompareLive(ctx context.Context, o LiveOptions) (Live, error) {
-	live := Live{From: o.From, Until: o.Until, Pairs: []LivePair{}, Rules: []LiveRule{}}
+	live := Live{From: o.From, Until: o.Until, Pairs: []LivePair{}}
 	if err := o.check("compared"); err != nil {
 		return live, err
 	}
@@ -121,7 +102,7 @@ func CompareLive(ctx context.Context, o LiveOptions) (Live, error) {
 		if len(l.said) > 0 {
 			live.Scored++
 		}
-		if len(l.said) > 1 || len(l.rules) > 0 {
+		if len(l.said) > 1 {
 			decisions = append(decisions, l)
 		}
 		return nil
@@ -152,7 +133,6 @@ func CompareLive(ctx context.Context, o LiveOptions) (Live, error) {
 		}
 		live.Pairs = append(live.Pairs, pair)
 	}
-	live.Rules = liveRules(decisions, rows)
 	return live, nil
 }
 
@@ -233,33 +213,4 @@ func (o *LiveOptions) pair(ctx context.Context, key liveKey, decisions []liveDec
 		}
 	}
 	return p, nil
-}
-
-func liveRules(decisions []liveDecision, labelled map[string]*Row) []LiveRule {
-	rules := map[string]*LiveRule{}
-	for i := range decisions {
-		d := &decisions[i]
-		for _, hit := range d.rules {
-			key := hit.Name + "\x00" + hit.Action
-			if rules[key] == nil {
-				rules[key] = &LiveRule{Name: hit.Name, Action: hit.Action}
-			}
-			r := rules[key]
-			r.Hits++
-			if row := labelled[d.request]; row != nil {
-				r.Labelled++
-				if row.Fraud {
-					r.Frauds++
-					if d.final == vaglio.Approve {
-						r.Approved++
-					}
-				}
-			}
-		}
-	}
-	out := make([]LiveRule, 0, len(rules))
-	for _, key := range slices.SortedFunc(maps.Keys(rules), strings.Compare) {
-		out = append(out, *rules[key])
-	}
-	return out
 }

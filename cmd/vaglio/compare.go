@@ -26,8 +26,7 @@ func newModelsCompare() *cobra.Command {
 		Long: "Compare model B with model A on the same labelled requests of a period: metrics with intervals of the difference, by paired\n" +
 			"resamples, decisions that change by each model's own thresholds, and the largest changes with the features behind them.\n" +
 			"A and B are versions in the registry or folders of bundles.\n\n" +
-			"With --live: compare challenger and shadow with the champion on live decisions, as they were logged (default: the last 30 days),\n" +
-			"and tell what rules hit that only watch.",
+			"With --live: compare challenger and shadow with the champion on live decisions, as they were logged (default: the last 30 days).",
 		Example: "  vaglio models compare 20260301-080000 20260601-080000 --from 2026-03-01 --until 2026-06-01\n" +
 			"  vaglio models compare --live",
 		Args: cobra.MaximumNArgs(2),

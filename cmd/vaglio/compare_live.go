@@ -54,15 +54,6 @@ func printLive(out io.Writer, l *training.Live, currency string) {
 	for i := range l.Pairs {
 		printPair(out, &l.Pairs[i], currency)
 	}
-	if len(l.Rules) == 0 {
-		return
-	}
-	var rows [][]string
-	for _, r := range l.Rules {
-		rows = append(rows, []string{r.Name, r.Action, strconv.Itoa(r.Hits), strconv.Itoa(r.Labelled), strconv.Itoa(r.Frauds), strconv.Itoa(r.Approved)})
-	}
-	fmt.Fprintln(out, "\nRules that only watch")
-	table(out, []string{"RULE", "WOULD", "HITS", "LABELLED", "FRAUDS", "OF THEM APPROVED"}, rows, nil)
 }
 
 func printPair(out io.Writer, p *training.LivePair, currency string) {

@@ -73,7 +73,12 @@ func TestARunningServerFollowsPromotionsAndRollbacks(t *testing.T) {
 	if !strings.Contains(out, "model elsewhere answers as it did where it was trained") {
 		t.Errorf("import: %s", out)
 	}
-	mustRun(t, "models", "promote", "--data", data, "elsewhere")
+	refused, err := vaglioCommand(t.Context(), "models", "promote", "--data", data, "elsewhere").CombinedOutput()
+	if err == nil || !strings.Contains(string(refused), "there is no test period\n--force --reason TEXT") {
+		t.Errorf("a model without a test: %v, %s", err, refused)
+	}
+	decides("first")
+	mustRun(t, "models", "promote", "--data", data, "elsewhere", "--force", "--reason", "ticket 4711")
 	decides("elsewhere")
 
 	pointer := filepath.Join(data, "models", "champion")
@@ -111,7 +116,13 @@ func TestARunningServerFollowsPromotionsAndRollbacks(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, show)
 		}
 	}
-	if show := mustRun(t, "models", "show", "--data", data, "elsewhere"); !strings.Contains(show, ", taken back 20") {
-		t.Errorf("the rollback is not shown:\n%s", show)
+	if show := mustRun(t, "models", "show", "--data", data, "elsewhere"); !strings.Contains(show, ", taken back 20") || !strings.Contains(show, ": ticket 4711") {
+		t.Errorf("the rollback, or why it was promoted, is not shown:\n%s", show)
+	}
+	audit := mustRun(t, "audit", "log", "--data", data)
+	for _, want := range []string{"model.promoted", "ticket 4711", "there is no test period", "model.rolled_back"} {
+		if !strings.Contains(audit, want) {
+			t.Errorf("no %q in the audit log:\n%s", want, audit)
+		}
 	}
 }
