@@ -36,7 +36,7 @@ var arrows = map[string][]string{
 	"training/lightgbm": {"native"},
 	"training/report":   {"."},
 	"simulate":          {"."},
-	"api":               {".", "ledger", "scoring"},
+	"api":               {".", "ledger", "models", "scoring", "scoring/policy"},
 	"client":            {"."},
 }
 

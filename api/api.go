@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"vaglio/ledger"
+	"vaglio/models"
 	"vaglio/scoring"
 )
 
@@ -26,11 +27,13 @@ type Options struct {
 	Ledger   *ledger.Ledger
 	Logger   *slog.Logger         // nil: slog.Default()
 	Registry *prometheus.Registry // gets the server's metrics and is what /metrics shows; nil: a new one
+	Models   *models.Registry     // nil: there is none
 	// OpenAccess lets anyone in for as long as the ledger holds no key. Only for a server that listens on loopback.
-	OpenAccess bool
-	RateLimit  float64          // calls a second of a key that has no limit of its own; 0: none
-	Timeouts   Timeouts         // of connections; zero ones take the defaults
-	Now        func() time.Time // nil: time.Now
+	OpenAccess     bool
+	PolicyFourEyes bool             // a policy waits for a second person before it is in force
+	RateLimit      float64          // calls a second of a key that has no limit of its own; 0: none
+	Timeouts       Timeouts         // of connections; zero ones take the defaults
+	Now            func() time.Time // nil: time.Now
 }
 
 // Server answers HTTP. Safe for concurrent use.
@@ -39,6 +42,8 @@ type Server struct {
 	ledger   *ledger.Ledger
 	log      *slog.Logger
 	registry *prometheus.Registry
+	models   *models.Registry
+	fourEyes bool
 	metrics  metrics
 	open     openAccess
 	limits   limits
@@ -61,7 +66,8 @@ func New(o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Server{engine: o.Engine, ledger: o.Ledger, log: o.Logger, registry: o.Registry, metrics: newMetrics(o.Registry),
+	s := &Server{engine: o.Engine, ledger: o.Ledger, log: o.Logger, registry: o.Registry, models: o.Models,
+		fourEyes: o.PolicyFourEyes, metrics: newMetrics(o.Registry),
 		open: openAccess{allowed: o.OpenAccess}, limits: limits{standard: o.RateLimit}, timeouts: o.Timeouts.orDefault(), now: o.Now,
 		spec: spec, page: docsPage, echo: echo.New()}
 	s.echo.HTTPErrorHandler = func(err error, c echo.Context) { s.fail(err, c.(*exchange)) }

@@ -134,10 +134,13 @@ func (s *schemas) pageRoute(r *route) pageRoute {
 	}
 	for _, b := range r.bodies {
 		body := pageBody{MediaType: b.mediaType, Example: b.example}
-		if b.lines != nil {
+		switch {
+		case b.lines != nil:
 			body.Type = "one " + typeHTMLOf(s.of(b.lines)) + " a line"
-		} else {
+		case b.mediaType == typeJSON:
 			body.Type, body.Example = typeHTMLOf(s.of(b.of)), indented(b.example)
+		default:
+			body.Type = typeHTMLOf(s.of(b.of))
 		}
 		out.Bodies = append(out.Bodies, body)
 	}

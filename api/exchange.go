@@ -110,8 +110,10 @@ func (s *Server) guard(r *route) echo.HandlerFunc {
 				return problemf(Busy, "%d of these are running", r.atOnce)
 			}
 		}
-		if err := checkMediaType(c.Request(), mediaTypes); err != nil {
-			return err
+		if !r.bodyOptional || c.Request().ContentLength != 0 {
+			if err := checkMediaType(c.Request(), mediaTypes); err != nil {
+				return err
+			}
 		}
 		ctx, cancel := context.WithTimeout(c.Request().Context(), r.timeout)
 		defer cancel()

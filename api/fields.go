@@ -8,6 +8,7 @@ import (
 	"vaglio"
 	"vaglio/ledger"
 	"vaglio/scoring"
+	"vaglio/scoring/policy"
 )
 
 // eventWire is an event as it is on the wire: vaglio.Event tells by its currency whether it has an amount.
@@ -51,10 +52,31 @@ var abouts = map[string]string{
 	"Money":               "An amount in minor units of a currency.",
 	"FeatureChange":       "One thing that would have to differ.",
 	"ReasonFeature":       "A feature's value beside what is usual.",
+	"Replayed":            "A stored decision taken again, twice.",
+	"Comparison":          "How a decision taken again differs from the stored one.",
+	"Difference":          "A member of the decision, or a feature, that came out otherwise.",
+	"TimelineChanged":     "An entity whose events differ from those that the decision saw.",
+	"Policy":              "A policy: what makes a verdict of a probability.",
+	"Rule":                "A rule of a policy.",
+	"Publication":         "That a policy was to be in force, and since when it was.",
+	"Published":           "What became of a change of the policy.",
+	"PolicyDraft":         "A policy that is to be published.",
+	"PolicyRollback":      "The last change of the policy taken back.",
+	"List":                "A named set of values that rules ask for.",
+	"NewList":             "A list that is to be made.",
+	"ListValue":           "A value that is to be on a list.",
+	"ListEntry":           "A value's stay on a list.",
+	"GuardTrip":           "A guard that tripped: automatic approvals stopped, until its time or a hand.",
+	"HourCounts":          "What was decided in the last hour in one segment, by all servers.",
+	"Model":               "A version of the registry.",
+	"Lineup":              "The models that a server uses.",
+	"StageChange":         "A promotion of a model.",
+	"StageRollback":       "A promotion taken back.",
 }
 
 // received are the components that callers send.
-var received = map[string]bool{"Request": true, "PaymentState": true, "Event": true, "ReportedOutcome": true, "ExecutionReport": true, "Cancellation": true}
+var received = map[string]bool{"Request": true, "PaymentState": true, "Event": true, "ReportedOutcome": true, "ExecutionReport": true, "Cancellation": true,
+	"PolicyDraft": true, "PolicyRollback": true, "NewList": true, "ListValue": true, "StageChange": true, "StageRollback": true}
 
 var requestStates = []string{string(ledger.PendingReview), string(ledger.AwaitingCustomer), string(ledger.Approved), string(ledger.PartlyApproved),
 	string(ledger.Denied), string(ledger.Cancelled), string(ledger.Expired)}
@@ -159,10 +181,47 @@ var constraints = sync.OnceValue(func() map[string]schema {
 		"ReasonFeature.usual":        about("the median of the population at training time"),
 		"Money.currency":             about("ISO 4217"),
 
+		"Comparison.unavailable":     about("why it could not be taken again"),
+		"Comparison.features":        about("values of the vector that differ"),
+		"TimelineChanged.then":       about("number of events"),
+		"TimelineChanged.came_later": about("ids of events that tell of before and were stored after the decision, at most 100"),
+		"Policy.version":             about("the name and a digest of the content"),
+		"Policy.published":           about("the version in force, if any was published"),
+		"Policy.source":              about("YAML"),
+		"Policy.lists":               about("that its rules ask"),
+		"Policy.segments":            about("in the order in which they are tried"),
+		"Rule.then":                  choice("missing: it is a ceiling only", string(vaglio.Approve), string(vaglio.Review), string(vaglio.Deny), policy.Flag),
+		"Rule.state":                 choice("", policy.Active, policy.Shadow, policy.Off),
+		"Rule.reason":                about("reason code"),
+		"Publication.turn":           about("missing: it waits for a second person; the highest one is in force"),
+		"Publication.author":         about("id of a key, or the user of the command line"),
+		"Published.in_force":         about("false: it waits for a second person"),
+		"PolicyDraft.source":         {Description: "YAML; docs/policy.md tells its keys", MinLength: 1},
+		"PolicyDraft.reason":         {Description: "why, in one line", MinLength: 1, MaxLength: maxReason, Pattern: printable},
+		"PolicyRollback.reason":      {Description: "why, in one line", MinLength: 1, MaxLength: maxReason, Pattern: printable},
+		"NewList.name":               {Pattern: nameSchema.Pattern, MinLength: 1, MaxLength: 64},
+		"NewList.hashed":             about("keep digests of the values only"),
+		"List.revision":              about("grows with every change"),
+		"ListValue.value":            {Description: "such as a device or an account", MinLength: 1, MaxLength: vaglio.MaxValueBytes, Pattern: printable},
+		"ListValue.reason":           {Description: "why it is on the list", MaxLength: ledger.MaxListReason, Pattern: printableOrEmpty},
+		"ListValue.expires_at":       about("when it ends by itself; never by default"),
+		"ListEntry.value":            about("empty on a hashed list"),
+		"GuardTrip.until":            about("when it ends by itself; missing: when a person clears it"),
+		"HourCounts.segment":         about("of the policy; empty: all requests"),
+		"HourCounts.approved_amount": about("minor units of the base currency"),
+		"Model.stages":               {Description: "that it is current for", Items: &schema{Type: types{"string"}, Enum: stages()}},
+		"Model.refused":              about("why it can't be used"),
+		"Lineup.share":               between("of customers, for whom the challenger decides", 0, 1),
+		"Lineup.fallback":            about("decides instead of the champion while a guard on its scores holds, if the policy says so"),
+		"StageChange.stage":          choice("", stages()...),
+		"StageChange.share":          between("of customers; of a challenger only", 0, 1),
+		"StageChange.reason":         {Description: "why, in one line", MaxLength: maxReason, Pattern: printableOrEmpty},
+		"StageRollback.stage":        choice("", stages()...),
+
 		"Problem.type":        about("stable: /problems/ and a kind"),
 		"Problem.instance":    about("the id of this exchange, as in X-Request-Id and in the log"),
 		"Problem.errors":      {Description: "all that is wrong, up to the first hundred", MaxItems: maxFaults},
-		"Fault.line":          between("of NDJSON, from 1", 1, 1<<31),
+		"Fault.line":          between("of NDJSON or of a policy, from 1", 1, 1<<31),
 		"Fault.pointer":       about("RFC 6901, within the body or the line"),
 		"BatchEntry.decision": {Ref: "#/components/schemas/Decision"},
 		"BatchEntry.problem":  {Ref: "#/components/schemas/Problem"},

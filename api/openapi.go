@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"vaglio"
+	"vaglio/scoring/policy"
 )
 
 // The document's parts, as OpenAPI 3.1 names them.
@@ -150,18 +151,19 @@ func (s *schemas) operation(r *route) *operation {
 	}
 	for _, b := range r.bodies {
 		if o.RequestBody == nil {
-			o.RequestBody = &requestBody{Required: true}
+			o.RequestBody = &requestBody{Required: !r.bodyOptional}
 		}
-		var c content
-		if b.mediaType == typeJSON {
-			c = content{Schema: s.of(b.of), Example: jsontext.Value(b.example)}
-		} else {
-			s.of(b.lines)
+		c := content{Schema: s.of(b.of), Example: jsontext.Value(b.example)}
+		if b.mediaType != typeJSON {
 			example, err := json.Marshal(b.example)
 			if err != nil {
 				panic("api: an example does not encode: " + err.Error())
 			}
-			c = content{Schema: &schema{Type: types{"string"}, Description: "one JSON value a line, each as the entries of the JSON body"}, Example: example}
+			c.Example = example
+		}
+		if b.lines != nil {
+			s.of(b.lines)
+			c.Schema = &schema{Type: types{"string"}, Description: "one JSON value a line, each as the entries of the JSON body"}
 		}
 		o.RequestBody.Content = append(o.RequestBody.Content, member[content]{b.mediaType, c})
 	}
@@ -202,7 +204,8 @@ func (s *schemas) refusals(o *operation, r *route) *operation {
 }
 
 // examplePath are examples of the parts of paths that vary.
-var examplePath = map[string]string{"id": "rr_1"}
+var examplePath = map[string]string{"id": "rr_1", "version": policy.Default().Version(), "publication": "3", "list": "confirmed_fraud",
+	"model": "refund-2", "guard": "guard_1"}
 
 // openAPI answers the description.
 func (s *Server) openAPI(x *exchange) error {
@@ -222,6 +225,9 @@ func (r *route) curl(address string) string {
 		}
 	}
 	command := fmt.Sprintf("curl %s%s", address, path)
+	if r.method != http.MethodGet && (r.method != http.MethodPost || len(r.bodies) == 0) {
+		command += " -X " + r.method
+	}
 	if r.scopes != nil {
 		command += ` -H "Authorization: Bearer $KEY"`
 	}

@@ -31,6 +31,7 @@ const (
 	InvalidRequest       Kind = "invalid-request"
 	InvalidEvents        Kind = "invalid-events"
 	InvalidOutcomes      Kind = "invalid-outcomes"
+	InvalidPolicy        Kind = "invalid-policy"
 	InvalidParameter     Kind = "invalid-parameter"
 	Unauthorized         Kind = "unauthorized"
 	Forbidden            Kind = "forbidden"
@@ -41,6 +42,8 @@ const (
 	KeyMismatch          Kind = "idempotency-key-mismatch"
 	IllegalTransition    Kind = "illegal-transition"
 	OutcomeConflict      Kind = "outcome-conflict"
+	FourEyes             Kind = "four-eyes"
+	ModelRefused         Kind = "model-refused"
 	Gone                 Kind = "gone"
 	BodyTooLarge         Kind = "body-too-large"
 	UnsupportedMediaType Kind = "unsupported-media-type"
@@ -62,6 +65,7 @@ var Problems = map[Kind]struct {
 	InvalidRequest:       {422, "The request has wrong fields"},
 	InvalidEvents:        {422, "Some events have wrong fields; none was stored"},
 	InvalidOutcomes:      {422, "Some outcomes have wrong fields; none was stored"},
+	InvalidPolicy:        {422, "The policy has mistakes; nothing was published"},
 	InvalidParameter:     {400, "A query parameter is wrong"},
 	Unauthorized:         {401, "A valid key is needed"},
 	Forbidden:            {403, "The key may not do this"},
@@ -71,6 +75,8 @@ var Problems = map[Kind]struct {
 	EventConflict:        {409, "Other events have these ids"},
 	KeyMismatch:          {422, "The header Idempotency-Key is not the request's id"},
 	IllegalTransition:    {409, "The request's state does not allow this"},
+	FourEyes:             {409, "Another person than its author has to approve"},
+	ModelRefused:         {409, "The model can't be used"},
 	OutcomeConflict:      {409, "Other outcomes have these ids"},
 	Gone:                 {410, "It is no longer kept"},
 	BodyTooLarge:         {413, "The body is too large"},
@@ -102,7 +108,7 @@ type problem struct {
 
 // fault is one wrong thing in what was sent: a place in the body, or a query parameter.
 type fault struct {
-	Line      int     `json:"line,omitzero"` // of NDJSON, from 1
+	Line      int     `json:"line,omitzero"` // of NDJSON or of a policy, from 1
 	Parameter string  `json:"parameter,omitzero"`
 	Pointer   *string `json:"pointer,omitzero"` // RFC 6901, within the body or the line
 	Detail    string  `json:"detail"`
@@ -199,6 +205,8 @@ func problemOf(err error) *problem {
 		return problemf(NotFound, "there is nothing at this path")
 	case errors.As(err, &routing) && routing.Code == http.StatusMethodNotAllowed:
 		return problemf(MethodNotAllowed, "the Allow header lists the methods of this path")
+	case errors.Is(err, ledger.ErrFourEyes):
+		return problemf(FourEyes, "approve with the key of another person")
 	case errors.Is(err, ledger.ErrNotFound):
 		return problemf(NotFound, "nothing has this id")
 	case errors.Is(err, ledger.ErrNotKept):

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"errors"
 	"net/http"
 
 	"vaglio"
@@ -55,17 +54,10 @@ func change[T any](x *exchange) (id string, told T, err error) {
 	if id, err = x.param("id"); err != nil {
 		return id, told, err
 	}
-	body, err := x.body()
-	if err != nil {
-		return id, told, err
-	}
 	if err := sameKey(x.Request().Header.Values(idempotencyKey.name), id); err != nil {
 		return id, told, err
 	}
-	told, err = vaglio.Decode[T](body)
-	if err != nil {
-		err = errors.Join(wellFormed(body), err)
-	}
+	told, err = read[T](x)
 	return id, told, err
 }
 

@@ -20,11 +20,12 @@ type route struct {
 	query         []parameter
 	headers       []parameter // those that mean something to this route alone
 	bodies        []media     // by media type
-	maxBody       int64       // bytes
-	answer        media       // with 200
-	answerHeaders []string    // of the answer, beside X-Request-Id
-	problems      []Kind      // beside those that follow from the row
-	atOnce        int         // how many may run at one time, the next is answered 503; 0: any number
+	bodyOptional  bool
+	maxBody       int64    // bytes
+	answer        media    // with 200
+	answerHeaders []string // of the answer, beside X-Request-Id
+	problems      []Kind   // beside those that follow from the row
+	atOnce        int      // how many may run at one time, the next is answered 503; 0: any number
 	timeout       time.Duration
 	quiet         bool // logged at debug only: machines ask it every few seconds
 	csp           string
@@ -50,6 +51,7 @@ type media struct {
 const (
 	typeJSON    = "application/json"
 	typeNDJSON  = "application/x-ndjson"
+	typeYAML    = "application/yaml"
 	typeHTML    = "text/html"
 	typeText    = "text/plain"
 	typeProblem = "application/problem+json"
@@ -68,7 +70,10 @@ const (
 	exampleOutcome   = `{"id":"out_1","request_id":"rr_1","outcome":"chargeback","occurred_at":"2026-11-22T12:00:00Z",` +
 		`"amount":1999,"currency":"EUR","reference":"cb-7781"}`
 	exampleVerdict = `{"id":"out_2","request_id":"rr_2","outcome":"verdict","verdict":"deny","occurred_at":"2026-11-22T12:00:00Z"}`
-	exampleClear   = `{"id":"out_3","request_id":"rr_2","outcome":"clear","clears":"out_2","occurred_at":"2026-11-22T13:00:00Z"}`
+	examplePolicy  = "name: shop\nthresholds: {approve_below: 0.05, deny_from: 0.8}\nrules:\n  - name: large\n    when: request.amount >= 50000\n" +
+		"    then: review\n    reason: AMOUNT_UNUSUAL\n"
+	exampleDraft = `{"source":"name: shop\nthresholds: {approve_below: 0.05, deny_from: 0.8}\n","reason":"large amounts get a look"}`
+	exampleClear = `{"id":"out_3","request_id":"rr_2","outcome":"clear","clears":"out_2","occurred_at":"2026-11-22T13:00:00Z"}`
 )
 
 var (
@@ -111,6 +116,11 @@ var routes = []route{
 		query:    []parameter{{name: "audience", about: "who reads it: auditor by default", of: oneOf(audiences()), example: "reviewer"}},
 		answer:   media{mediaType: typeJSON, of: anyOf{scoring.AuditorExplanation{}, scoring.ReviewerExplanation{}, scoring.CustomerExplanation{}}},
 		problems: []Kind{NotFound, Gone}, atOnce: 64, timeout: 10 * time.Second, handle: (*Server).explanation},
+	{method: "POST", path: "/v1/decisions/:id/replay", name: "replay", summary: "Take a decision again",
+		about: "From the inputs stored with it, which gives the same, and from history as it was known then, which does too, or the answer names the " +
+			"events that differ or came later. latency_ms and decided_at are left out. Nothing is recorded.",
+		scopes: []string{ledger.ScopeReview}, answer: media{mediaType: typeJSON, of: scoring.Replayed{}},
+		problems: []Kind{NotFound, Gone}, atOnce: 8, timeout: 30 * time.Second, handle: (*Server).replay},
 	{method: "GET", path: "/v1/requests/:id", name: "request", summary: "Read what has become of a request",
 		about:  "Its state with the decision, a reviewer's resolution, the execution, and every revision in order.",
 		scopes: []string{ledger.ScopeScore, ledger.ScopeReview}, answer: media{mediaType: typeJSON, of: ledger.RequestState{}},
@@ -144,6 +154,82 @@ var routes = []route{
 			{mediaType: typeNDJSON, lines: vaglio.ReportedOutcome{}, example: exampleVerdict + "\n" + exampleClear + "\n"}},
 		maxBody: 16 << 20, answer: media{mediaType: typeJSON, of: storedWire{}}, problems: []Kind{InvalidOutcomes, OutcomeConflict},
 		atOnce: 8, timeout: 45 * time.Second, handle: (*Server).outcomes},
+	{method: "GET", path: "/v1/policy", name: "policy", summary: "Read the policy in use",
+		about: "That of the server that answers, with its rules, what it warns of, and the publications, the newest first. published is the version in " +
+			"force; a server that was started with a policy of its own uses that one.",
+		scopes: []string{ledger.ScopeAdmin}, answer: media{mediaType: typeJSON, of: policyWire{}},
+		atOnce: 8, timeout: 10 * time.Second, handle: (*Server).policyInUse},
+	{method: "POST", path: "/v1/policy", name: "publish", summary: "Publish a policy",
+		about: "It is checked against the models in use; with mistakes nothing happens, and each is named with its line. It is in force at once, on every " +
+			"server within a second; where a second person has to approve, it waits: turn is missing then.",
+		scopes: []string{ledger.ScopeAdmin}, query: []parameter{{name: "reason", about: "of YAML: why; JSON has it in the body",
+			of: &schema{Type: types{"string"}, MinLength: 1, MaxLength: maxReason}, example: "summer"}},
+		bodies: []media{{mediaType: typeJSON, of: policyDraft{}, example: exampleDraft},
+			{mediaType: typeYAML, of: &schema{Type: types{"string"}, Description: "docs/policy.md tells its keys", MinLength: 1}, example: examplePolicy}},
+		maxBody: 4 << 20, answer: media{mediaType: typeJSON, of: publishedWire{}}, problems: []Kind{InvalidPolicy, InvalidRequest},
+		atOnce: 2, timeout: 30 * time.Second, handle: (*Server).publish},
+	{method: "POST", path: "/v1/policy/publications/:publication/approve", name: "approvePolicy", summary: "Approve a policy as the second person",
+		about:  "By its number. It is in force at once. Its author can't approve it.",
+		scopes: []string{ledger.ScopeAdmin}, answer: media{mediaType: typeJSON, of: publishedWire{}},
+		problems: []Kind{NotFound, FourEyes, InvalidPolicy}, atOnce: 2, timeout: 30 * time.Second, handle: (*Server).approvePolicy},
+	{method: "POST", path: "/v1/policy/rollback", name: "rollbackPolicy", summary: "Go back to the policy before",
+		about:  "The last one in force of another version, at once, without a second person.",
+		scopes: []string{ledger.ScopeAdmin}, bodies: []media{{mediaType: typeJSON, of: policyRollback{}, example: `{"reason":"it denied too much"}`}},
+		maxBody: 64 << 10, answer: media{mediaType: typeJSON, of: publishedWire{}}, problems: []Kind{NotFound, InvalidRequest},
+		atOnce: 2, timeout: 30 * time.Second, handle: (*Server).rollbackPolicy},
+	{method: "GET", path: "/v1/policy/:version", name: "policyVersion", summary: "Read a version of the policy",
+		about:  "One that was published or proposed, or the embedded one.",
+		scopes: []string{ledger.ScopeAdmin}, answer: media{mediaType: typeJSON, of: policyWire{}},
+		problems: []Kind{NotFound}, atOnce: 8, timeout: 10 * time.Second, handle: (*Server).policyVersion},
+	{method: "GET", path: "/v1/lists", name: "lists", summary: "List the lists", about: "By name, without what is on them.",
+		scopes: []string{ledger.ScopeReview}, answer: media{mediaType: typeJSON, of: listsWire{}}, atOnce: 32, timeout: 10 * time.Second, handle: (*Server).lists},
+	{method: "POST", path: "/v1/lists", name: "createList", summary: "Make a list",
+		about:  "Of a hashed list only digests of the values are kept: nobody can read them. A list that is there already stays as it is.",
+		scopes: []string{ledger.ScopeAdmin}, bodies: []media{{mediaType: typeJSON, of: newList{}, example: `{"name":"confirmed_fraud","hashed":true}`}},
+		maxBody: 64 << 10, answer: media{mediaType: typeJSON, of: ledger.List{}}, problems: []Kind{InvalidRequest},
+		atOnce: 8, timeout: 10 * time.Second, handle: (*Server).createList},
+	{method: "GET", path: "/v1/lists/:list/entries", name: "entries", summary: "Read what is on a list",
+		about:  "The oldest first; with value, only that one's. Of hashed lists value is empty.",
+		scopes: []string{ledger.ScopeReview}, query: []parameter{{name: "value", about: "whether this is on the list",
+			of: &schema{Type: types{"string"}, MinLength: 1, MaxLength: vaglio.MaxValueBytes}, example: "d_9"}, limitParameter, cursorParameter},
+		answer: media{mediaType: typeJSON, of: entriesPage{}}, answerHeaders: []string{"Link"}, problems: []Kind{NotFound},
+		atOnce: 32, timeout: 10 * time.Second, handle: (*Server).entries},
+	{method: "POST", path: "/v1/lists/:list/entries", name: "addEntries", summary: "Put values on a list",
+		about:  "Up to 5,000, all or none. A value that is on it already gets what is said now. It counts on every server within a second.",
+		scopes: []string{ledger.ScopeReview}, bodies: []media{{mediaType: typeJSON, of: array{ledger.ListValue{}, 1, ledger.MaxListChange},
+			example: `[{"value":"d_9","reason":"ring of November"},{"value":"iban_7","expires_at":"2100-01-01T00:00:00Z"}]`}},
+		maxBody: 8 << 20, answer: media{mediaType: typeJSON, of: addedWire{}}, problems: []Kind{NotFound, InvalidRequest},
+		atOnce: 4, timeout: 30 * time.Second, handle: (*Server).addEntries},
+	{method: "DELETE", path: "/v1/lists/:list/entries", name: "removeEntries", summary: "Take values off a list",
+		about:  "Those of the body, up to 5,000, or the one in the query, which proxies may write down. What was decided by them stays explained.",
+		scopes: []string{ledger.ScopeAdmin}, query: []parameter{{name: "value", about: "a single one, instead of a body",
+			of: &schema{Type: types{"string"}, MinLength: 1, MaxLength: vaglio.MaxValueBytes}, example: "d_9"}},
+		bodies: []media{{mediaType: typeJSON, of: array{&schema{Type: types{"string"}, MinLength: 1, MaxLength: vaglio.MaxValueBytes}, 1, ledger.MaxListChange},
+			example: `["d_9","iban_7"]`}}, bodyOptional: true,
+		maxBody: 2 << 20, answer: media{mediaType: typeJSON, of: removedWire{}}, problems: []Kind{NotFound, InvalidRequest},
+		atOnce: 4, timeout: 30 * time.Second, handle: (*Server).removeEntries},
+	{method: "GET", path: "/v1/models", name: "models", summary: "List the models",
+		about:  "Of the registry, with their stages, or why they are refused; and which this server uses.",
+		scopes: []string{ledger.ScopeAdmin}, answer: media{mediaType: typeJSON, of: modelsWire{}}, problems: []Kind{NotFound},
+		atOnce: 2, timeout: 30 * time.Second, handle: (*Server).listModels},
+	{method: "POST", path: "/v1/models/:model/promote", name: "promote", summary: "Promote a model",
+		about: "The champion decides, the challenger decides for its share of customers, the shadow only watches. A model that can't be opened, or lacks " +
+			"features that the policy asks for, is refused. Servers take it up within two seconds.",
+		scopes: []string{ledger.ScopeAdmin}, bodies: []media{{mediaType: typeJSON, of: stageChange{}, example: `{"stage":"challenger","share":0.05}`}},
+		maxBody: 64 << 10, answer: media{mediaType: typeJSON, of: stagedWire{}}, problems: []Kind{NotFound, InvalidRequest, ModelRefused},
+		atOnce: 2, timeout: 30 * time.Second, handle: (*Server).promote},
+	{method: "POST", path: "/v1/models/rollback", name: "rollbackModel", summary: "Take a promotion back",
+		about:  "The last one to the stage. The model before it is current again.",
+		scopes: []string{ledger.ScopeAdmin}, bodies: []media{{mediaType: typeJSON, of: stageRollback{}, example: `{"stage":"champion"}`}},
+		maxBody: 64 << 10, answer: media{mediaType: typeJSON, of: stagedWire{}}, problems: []Kind{NotFound, InvalidRequest, ModelRefused},
+		atOnce: 2, timeout: 30 * time.Second, handle: (*Server).rollbackModel},
+	{method: "GET", path: "/v1/guards", name: "guards", summary: "Read which guards tripped",
+		about:  "The latest 100, the newest first, and what was decided in the last hour, by segment of the policy; the empty one is all requests.",
+		scopes: []string{ledger.ScopeReview}, answer: media{mediaType: typeJSON, of: guardsWire{}}, atOnce: 8, timeout: 10 * time.Second, handle: (*Server).guards},
+	{method: "POST", path: "/v1/guards/:guard/clear", name: "clearGuard", summary: "Clear a guard",
+		about:  "Approvals go on, here at once and on every server within a second; what was counted until now is forgiven.",
+		scopes: []string{ledger.ScopeAdmin}, answer: media{mediaType: typeJSON, of: guardsWire{}}, problems: []Kind{NotFound},
+		atOnce: 8, timeout: 10 * time.Second, handle: (*Server).clearGuard},
 	{method: "GET", path: "/healthz", name: "healthz", summary: "Whether the process lives",
 		answer: media{mediaType: typeJSON, of: healthWire{}}, timeout: time.Second, quiet: true, handle: (*Server).healthz},
 	{method: "GET", path: "/readyz", name: "readyz", summary: "Whether requests can be decided in full", about: "503 names what is missing.",

@@ -205,7 +205,7 @@ func (s *schemas) fields(t reflect.Type, name string, out *schema) {
 			continue
 		}
 		jsonName, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if jsonName == "" {
+		if jsonName == "" || jsonName == "-" {
 			continue
 		}
 		optional := options == "omitzero" || options == "omitempty"

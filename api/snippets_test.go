@@ -47,6 +47,10 @@ func TestTheCommandsOfTheDocumentationWork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, admin, err := l.CreateKey(t.Context(), "operator", []string{ledger.ScopeAdmin}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +66,7 @@ func TestTheCommandsOfTheDocumentationWork(t *testing.T) {
 			command = exec.Command("python3", "-c", block[2])
 		}
 		command.Dir = dir
-		command.Env = append(os.Environ(), "VAGLIO=http://"+listener.Addr().String(), "KEY="+key, "no_proxy=127.0.0.1")
+		command.Env = append(os.Environ(), "VAGLIO=http://"+listener.Addr().String(), "KEY="+key, "ADMIN="+admin, "no_proxy=127.0.0.1")
 		if out, err := command.CombinedOutput(); err != nil || strings.Contains(string(out), "Traceback") {
 			t.Errorf("%s\n%v\n%s", block[2], err, out)
 		}

@@ -68,12 +68,12 @@ func lists(t *testing.T, open opener) {
 	l := open(ledger.Options{Now: func() time.Time { return vaglio.Instant(now.Load()).Time() }})
 	for _, hashed := range []bool{false, true} {
 		name := fmt.Sprintf("list_%t", hashed)
-		made, err := l.CreateList(t.Context(), name, hashed)
+		made, err := l.CreateList(t.Context(), name, hashed, "k")
 		must(t, err)
-		if again, err := l.CreateList(t.Context(), name, hashed); err != nil || string(again.Salt) != string(made.Salt) {
+		if again, err := l.CreateList(t.Context(), name, hashed, "k"); err != nil || string(again.Salt) != string(made.Salt) {
 			t.Errorf("made again: %+v, %v", again, err)
 		}
-		if _, err := l.CreateList(t.Context(), name, !hashed); err == nil {
+		if _, err := l.CreateList(t.Context(), name, !hashed, "k"); err == nil {
 			t.Error("made again of another kind")
 		}
 		must(t, l.AddToList(t.Context(), name, []ledger.ListValue{{Value: "a", Reason: "ring"}, {Value: "b", ExpiresAt: at + 10}}, "key_a"))
@@ -116,7 +116,7 @@ func lists(t *testing.T, open opener) {
 	wrong(l.AddToList(t.Context(), "list_true", nil, "k"))
 	wrong(l.AddToList(t.Context(), "list_true", []ledger.ListValue{{}}, "k"))
 	wrong(l.AddToList(t.Context(), "list_true", []ledger.ListValue{{Value: "x", ExpiresAt: at}}, "k"))
-	_, err := l.CreateList(t.Context(), "No!", false)
+	_, err := l.CreateList(t.Context(), "No!", false, "k")
 	wrong(err)
 	if err := l.AddToList(t.Context(), "nowhere", []ledger.ListValue{{Value: "x"}}, "k"); !errors.Is(err, ledger.ErrNotFound) {
 		t.Errorf("got %v", err)

@@ -8,12 +8,17 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
+	"unicode"
 
 	"vaglio"
 )
 
 // MaxListChange is how many values one call may put on a list or take off it: a longer transaction would hold up decisions.
 const MaxListChange = 5000
+
+// MaxListReason bounds, in bytes, why a value is on a list.
+const MaxListReason = 1024
 
 // List is a named set of values that rules ask for.
 type List struct {
@@ -65,7 +70,7 @@ var listName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
 
 // CreateList makes an empty list; one that is there already stays as it is, and must be of the same kind. The error of a wrong
 // name is a vaglio.Invalid.
-func (l *Ledger) CreateList(ctx context.Context, name string, hashed bool) (List, error) {
+func (l *Ledger) CreateList(ctx context.Context, name string, hashed bool, author string) (List, error) {
 	if !listName.MatchString(name) {
 		return List{}, vaglio.Invalid{{Pointer: "/name", Detail: "want a small letter, then small letters, digits and _, at most 64"}}
 	}
@@ -74,8 +79,19 @@ func (l *Ledger) CreateList(ctx context.Context, name string, hashed bool) (List
 		salt = make([]byte, 16)
 		rand.Read(salt)
 	}
-	if _, err := l.write.ExecContext(ctx, `INSERT INTO lists (name, salt, revision, created_at) VALUES ($1, $2, 0, $3) ON CONFLICT (name) DO NOTHING`,
-		name, salt, int64(l.now())); err != nil {
+	err := l.change(ctx, func(tx *sql.Tx, s *staged) error {
+		result, err := tx.ExecContext(ctx, `INSERT INTO lists (name, salt, revision, created_at) VALUES ($1, $2, 0, $3) ON CONFLICT (name) DO NOTHING`,
+			name, salt, int64(l.now()))
+		if err != nil {
+			return err
+		}
+		made, err := result.RowsAffected()
+		if made > 0 {
+			s.note(AuditEntry{Actor: author, Action: "list.created", Subject: name, Detail: fmt.Appendf(nil, `{"hashed":%t}`, hashed)})
+		}
+		return err
+	})
+	if err != nil {
 		return List{}, fmt.Errorf("create list %s: %w", name, err)
 	}
 	list, err := l.List(ctx, name)
@@ -182,11 +198,11 @@ func checkListValues(values []ListValue, now vaglio.Instant) error {
 		at := func(field, detail string) {
 			bad = append(bad, vaglio.FieldError{Pointer: fmt.Sprintf("/%d/%s", i, field), Detail: detail})
 		}
-		if v.Value == "" || len(v.Value) > vaglio.MaxValueBytes {
-			at("value", fmt.Sprintf("want 1 to %d bytes", vaglio.MaxValueBytes))
+		if v.Value == "" || len(v.Value) > vaglio.MaxValueBytes || strings.ContainsFunc(v.Value, unicode.IsControl) {
+			at("value", fmt.Sprintf("want 1 to %d bytes without control characters", vaglio.MaxValueBytes))
 		}
-		if len(v.Reason) > 1024 {
-			at("reason", "want at most 1024 bytes")
+		if len(v.Reason) > MaxListReason || strings.ContainsFunc(v.Reason, unicode.IsControl) {
+			at("reason", fmt.Sprintf("want at most %d bytes without control characters", MaxListReason))
 		}
 		if v.ExpiresAt != 0 && v.ExpiresAt <= now {
 			at("expires_at", "is not in the future")

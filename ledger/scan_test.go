@@ -62,7 +62,7 @@ func controlled(t *testing.T, open opener) {
 	must(t, err)
 	_, err = l.RollbackPolicy(t.Context(), "key_c", "too strict")
 	must(t, err)
-	_, err = l.CreateList(t.Context(), "vip", false)
+	_, err = l.CreateList(t.Context(), "vip", false, "k")
 	must(t, err)
 	must(t, l.AddToList(t.Context(), "vip", []ledger.ListValue{{Value: "a"}, {Value: "b"}}, "key_a"))
 	_, err = l.RemoveFromList(t.Context(), "vip", []string{"a", "c"}, "key_b")
@@ -83,6 +83,7 @@ func controlled(t *testing.T, open opener) {
 key_b policy.approved p-1 {"publication":1,"reason":"summer"}
 key_a policy.published p-2 {"publication":2,"reason":""}
 key_c policy.rolled_back p-1 {"publication":3,"reason":"too strict"}
+k list.created vip {"hashed":false}
 key_a list.added vip {"values":2}
 key_b list.removed vip {"values":1}
 key_c guard.cleared guard_1 

@@ -122,7 +122,7 @@ func (s *service) trained(catalogue, version string) *models.Bundle {
 func TestAListedDeviceIsDenied(t *testing.T) {
 	s := newService(t)
 	trusted(s)
-	if _, err := s.ledger.CreateList(t.Context(), "confirmed_fraud", true); err != nil {
+	if _, err := s.ledger.CreateList(t.Context(), "confirmed_fraud", true, "k"); err != nil {
 		t.Fatal(err)
 	}
 	dry := scoring.DecideOptions{DryRun: true}

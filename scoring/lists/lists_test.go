@@ -46,7 +46,7 @@ func TestAListTellsWhatWasOnItWhen(t *testing.T) {
 		if m.Contains(name, "a", at) || m.Has(name) {
 			t.Error("an empty picture holds something")
 		}
-		_, err := l.CreateList(t.Context(), name, hashed)
+		_, err := l.CreateList(t.Context(), name, hashed, "k")
 		must(t, err)
 		must(t, l.AddToList(t.Context(), name, []ledger.ListValue{{Value: "a"}, {Value: "b", ExpiresAt: at + 5}}, "k"))
 		must(t, m.Refresh(t.Context(), l))
@@ -85,7 +85,7 @@ func TestAListTellsWhatWasOnItWhen(t *testing.T) {
 
 func TestWhatIsReadWhileAListGrowsIsWhole(t *testing.T) {
 	l, _ := open(t)
-	_, err := l.CreateList(t.Context(), "growing", false)
+	_, err := l.CreateList(t.Context(), "growing", false, "k")
 	must(t, err)
 	const batches, size = 8, 1500 // passes the limit at which changes are folded
 	var m lists.Mirror
@@ -138,7 +138,7 @@ func TestWhatIsReadWhileAListGrowsIsWhole(t *testing.T) {
 
 func BenchmarkContainsAmongAMillion(b *testing.B) {
 	l, _ := open(b)
-	_, err := l.CreateList(b.Context(), "million", true)
+	_, err := l.CreateList(b.Context(), "million", true, "k")
 	must(b, err)
 	values := make([]ledger.ListValue, ledger.MaxListChange)
 	for n := 0; n < 1_000_000; n += len(values) {
