@@ -18,6 +18,7 @@ import (
 
 	"vaglio"
 	"vaglio/ledger"
+	"vaglio/scoring"
 )
 
 // Kind names a problem: the stable last part of its type, "/problems/" + Kind.
@@ -217,6 +218,8 @@ func problemOf(err error) *problem {
 		return problemf(NotReady, "the server is shutting down")
 	case errors.Is(err, context.DeadlineExceeded):
 		return problemf(Timeout, "nothing is known to be wrong with what was sent; sent again it counts once")
+	case scoring.Unavailable(err):
+		return problemf(NotReady, "a database can't be reached or has no room; sent again it counts once")
 	default:
 		return problemf(Internal, "the log has more under the id of this request")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -62,7 +63,8 @@ func (l *Ledger) commitGroups() {
 // commitGroup answers first and those that wait behind it, with one commit. When the database refuses the whole because of
 // one of them, each gets a transaction of its own.
 func (l *Ledger) commitGroup(first *member) {
-	ctx := context.Background() // a caller that leaves must not end the transaction of the others
+	ctx, cancel := l.groupContext()
+	defer cancel()
 	t, err := l.begin(ctx)
 	members := l.gather(first, err == nil)
 	defer func() {
@@ -92,6 +94,17 @@ func (l *Ledger) commitGroup(first *member) {
 			}
 		}
 	}
+}
+
+// maxCommit bounds a group's transaction on PostgreSQL: a server that says nothing at all must not hold its callers for ever.
+var maxCommit = 8 * time.Second
+
+// groupContext does not end with a caller that leaves: the others' transaction goes on.
+func (l *Ledger) groupContext() (context.Context, context.CancelFunc) {
+	if l.replicated {
+		return context.WithTimeout(context.Background(), maxCommit)
+	}
+	return context.Background(), func() {} // SQLite waits for its disk alone, and watching a context costs it a goroutine a statement
 }
 
 // gather takes first and, if more may come, those that wait already. Members whose callers have left are none.

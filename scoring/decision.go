@@ -121,7 +121,9 @@ func (d *decision) assess(ctx context.Context) error {
 		return err
 	}
 	d.fact = fact
-	err = d.learn(ctx)
+	reading, cancel := context.WithTimeout(ctx, d.engine.budget) // of all models together
+	defer cancel()
+	err = d.learn(reading)
 	d.out.LatencyMS.History = lap()
 	switch {
 	case ctx.Err() != nil:
@@ -138,7 +140,7 @@ func (d *decision) assess(ctx context.Context) error {
 	d.evaluate()
 	d.heedGuards()
 	if d.assessment != nil {
-		d.askShadows(ctx)
+		d.askShadows(reading)
 		d.seekCounterfactual()
 		d.out.LatencyMS.Explain = math.Round((d.out.LatencyMS.Explain+lap())*1000) / 1000
 	}

@@ -23,8 +23,6 @@ func (k *known) state(e vaglio.Entity) *features.State { return k.states[e] }
 // learn finds out what is known at the decision's moment: through the cache, unless the moment is in the past or the cache
 // has run ahead of it.
 func (d *decision) learn(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, d.engine.budget)
-	defer cancel()
 	catalogue := d.seat.catalogue
 	if d.remembers && d.seat.memory != nil && d.options.AsOf == 0 {
 		err := d.gather(ctx, catalogue, d.recall)

@@ -57,7 +57,7 @@ type Options struct {
 	Models func(version string) (*models.Bundle, error)
 	Alert  func(ledger.GuardTrip) // told once when a guard trips here; nil: only the log is
 	Now    func() time.Time       // nil: time.Now
-	Budget time.Duration          // for reading history; 0: 2 s
+	Budget time.Duration          // for reading history and outbox, for all models of a decision together; 0: 2 s
 	Cache  int64                  // bytes for window states in memory, which [Engine.Follow] keeps up to date; 0: all is read afresh
 	Logger *slog.Logger           // nil: slog.Default()
 }
@@ -194,6 +194,10 @@ func repeated(body []byte, err error) (Answer, error) {
 	}
 	return Answer{Body: body, Verdict: d.Verdict, Degraded: d.Degraded, Repeated: true}, nil
 }
+
+// Unavailable reports whether an error of the engine or the ledger says that one of the databases can't be had now: the same
+// again may work later.
+func Unavailable(err error) bool { return ledger.Unavailable(err) || history.Unavailable(err) }
 
 // Decision returns a stored decision by its id or its request's; [ledger.ErrNotFound] if there is none.
 func (e *Engine) Decision(ctx context.Context, id string) ([]byte, error) {
