@@ -31,10 +31,11 @@ import (
 
 // What the tests of this package share: one ClickHouse, one history in it, and one model.
 var (
-	dsn    string
-	store  *history.Store
-	bundle *models.Bundle
-	now    clock
+	dsn      string
+	store    *history.Store
+	modelDir string
+	bundle   *models.Bundle
+	now      clock
 )
 
 func TestMain(m *testing.M) {
@@ -63,8 +64,9 @@ func run(m *testing.M) int {
 	defer store.Close()
 	contents, err := smallModel(ctx)
 	must(err)
-	must(models.Write(filepath.Join(dir, "model"), contents))
-	bundle, err = models.Open(filepath.Join(dir, "model"))
+	modelDir = filepath.Join(dir, "model")
+	must(models.Write(modelDir, contents))
+	bundle, err = models.Open(modelDir)
 	must(err)
 	return m.Run()
 }
