@@ -204,6 +204,8 @@ func fillTheDisk(l *ledger.Ledger, path string) {
 						fmt.Printf("%s %s\n", id, response)
 					case phase == "free":
 						panic(err)
+					case !ledger.Unavailable(err):
+						panic(err)
 					default:
 						refused.Add(1)
 					}
@@ -231,6 +233,7 @@ func TestAFullDiskRefusesAndLosesNothing(t *testing.T) {
 		t.Fatalf("%d were answered, %q refused", len(answered), refused)
 	}
 	l := open(t, path, ledger.Options{})
+	intact(t, l)
 	for id, response := range answered {
 		r := request(id, "c_"+id, "p")
 		if stored, found, err := l.Lookup(t.Context(), claim(r)); err != nil || !found || string(stored) != response {
