@@ -140,8 +140,8 @@ func TestRealChargebacksTrainAModel(t *testing.T) {
 	wants(t, "3199 lines, 6789 events: 6789 stored", run(t, "import", "--data", dir, "--mapping", "chargebacks/mapping.yaml", data(t, "chargebacks_sample.csv.gz")))
 	predictions := filepath.Join(dir, "predictions.csv")
 	run(t, "train", "--data", dir, "--features", "chargebacks/features.yaml", "--from", "2019-11-01", "--until", "2019-11-20", "--labels-until", "2019-12-20",
-		"--test-from", "2019-11-20", "--test-until", "2019-12-02", "--version", "chargebacks", "--promote")
-	out := run(t, "evaluate", "--data", dir, "--model", "chargebacks", "--from", "2019-11-20", "--until", "2019-12-02", "--predictions", predictions)
+		"--maturity", "30d", "--test-from", "2019-11-20", "--test-until", "2019-12-02", "--version", "chargebacks", "--promote")
+	out := run(t, "evaluate", "--data", dir, "--model", "chargebacks", "--from", "2019-11-20", "--until", "2019-12-02", "--maturity", "30d", "--predictions", predictions)
 	auc, err := strconv.ParseFloat(regexp.MustCompile(`ROC AUC +([0-9.]+)`).FindStringSubmatch(out)[1], 64)
 	if err != nil || auc < 0.6 {
 		t.Errorf("%v: want an ROC AUC above 0.6, the amount alone gives that: %s", err, out)

@@ -140,7 +140,7 @@ func TestABacktestDecidesAsTheServiceDid(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"bad", "partners"} {
-		if _, err := l.CreateList(t.Context(), name, name == "bad"); err != nil {
+		if _, err := l.CreateList(t.Context(), name, name == "bad", "k"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -224,7 +224,9 @@ func TestABacktestDecidesAsTheServiceDid(t *testing.T) {
 	}
 	again := decided{}
 	report, err := training.Backtest(t.Context(), training.BacktestOptions{History: h, Bundle: bundle, Policies: []*policy.Policy{p}, Lists: &mirror,
-		Period: livePeriod, Decided: func(request *training.Row, _ *policy.Policy, out *policy.Outcome) { again[request.ID] = words(out.Verdict, out.Rules) }})
+		Period: livePeriod, Decided: func(request *training.Row, _ *policy.Policy, out *policy.Outcome) {
+			again[request.ID] = words(out.Verdict, out.Rules)
+		}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ type DatasetOptions struct {
 	Period
 	LabelsUntil vaglio.Instant // labels learned later are not used
 	Maturity    vaglio.Instant // age from which a request without a label counts as clean
-	// RailMaturity is that of rails that need more; nil: DefaultRailMaturity.
+	// RailMaturity is that of rails that need more; nil: none, or DefaultRailMaturity when Maturity is 0, too.
 	RailMaturity map[string]vaglio.Instant
 	Progress     func(Progress)
 }
@@ -103,7 +103,7 @@ func WriteDataset(ctx context.Context, o DatasetOptions, format DatasetFormat, o
 		row := &m.Rows[i]
 		label := labels.Of(row)
 		switch {
-		case !row.settled(o.LabelsUntil, maturity{o.Maturity, o.RailMaturity}):
+		case !row.settled(o.LabelsUntil, maturityOf(o.Maturity, o.RailMaturity)):
 			label = Label{}
 			size.Unsettled++
 		case label.Verdict == Unlabelled:

@@ -110,7 +110,7 @@ func TestClassWeightsMoveRawScoresAndCalibrationMovesProbabilitiesBack(t *testin
 func TestAModelWithoutASplitIsNone(t *testing.T) {
 	o := options(t, plantedHistory(t))
 	o.Params = map[string]string{"min_data_in_leaf": "100000"}
-	if _, _, err := training.Train(t.Context(), o); err == nil || !strings.Contains(err.Error(), "nothing to split among 1009 requests") {
+	if _, _, err := training.Train(t.Context(), o); err == nil || !strings.Contains(err.Error(), "nothing to split among 1441 requests") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -22,15 +22,18 @@ var DefaultRailMaturity = map[string]vaglio.Instant{"card": 90 * vaglio.Day, "di
 // maturity is the age from which a request's label, or the lack of one, counts: that of its rail, and no less than base.
 type maturity struct {
 	base   vaglio.Instant
-	byRail map[string]vaglio.Instant // nil: DefaultRailMaturity
+	byRail map[string]vaglio.Instant
 }
 
-func (m maturity) of(rail string) vaglio.Instant {
-	if m.byRail == nil {
-		return max(m.base, DefaultRailMaturity[rail])
+// maturityOf is what was asked for: 0 and nil together mean the defaults. Whoever names one age for all means all rails.
+func maturityOf(base vaglio.Instant, byRail map[string]vaglio.Instant) maturity {
+	if base == 0 && byRail == nil {
+		byRail = DefaultRailMaturity
 	}
-	return max(m.base, m.byRail[rail])
+	return maturity{cmp.Or(base, DefaultMaturity), byRail}
 }
+
+func (m maturity) of(rail string) vaglio.Instant { return max(m.base, m.byRail[rail]) }
 
 // settled tells whether a request is old enough at the cut for its label, or the lack of one, to count.
 func (r *Row) settled(cut vaglio.Instant, m maturity) bool { return r.At+m.of(r.Rail) <= cut }

@@ -149,7 +149,7 @@ func TestRailsOnWhichPaymentsComeBackMatureLater(t *testing.T) {
 		events = append(events, refund(i, t0+vaglio.Instant(i)*vaglio.Day, "rail", rails[i%4]))
 	}
 	events = append(events, label(0, vaglio.KindFraudConfirmed, t0+vaglio.Day))
-	o := training.DatasetOptions{History: newHistory(t, events...), Period: everything, LabelsUntil: t0 + 100*vaglio.Day, Maturity: 30 * vaglio.Day,
+	o := training.DatasetOptions{History: newHistory(t, events...), Period: everything, LabelsUntil: t0 + 100*vaglio.Day,
 		Progress: func(training.Progress) {}, Catalogue: parse(t, smallYAML)}
 	settled := func(want int) {
 		t.Helper()
@@ -159,6 +159,8 @@ func TestRailsOnWhichPaymentsComeBackMatureLater(t *testing.T) {
 		}
 	}
 	settled(3 + 3 + 18 + 17) // r0, r4, r8; r1, r5, r9; r2 to r70; r3 to r67
+	o.Maturity = 30 * vaglio.Day // one age for all
+	settled(18 + 18 + 18 + 17)
 	o.RailMaturity = map[string]vaglio.Instant{"sct_inst": 80 * vaglio.Day}
 	settled(18 + 18 + 5 + 17)
 	o.Maturity = 95 * vaglio.Day

@@ -150,7 +150,7 @@ func (o *LiveOptions) labels(ctx context.Context, decisions []liveDecision) (map
 	if err != nil {
 		return nil, err
 	}
-	made, mature := newRowMaker(), maturity{base: cmp.Or(o.Maturity, DefaultMaturity)}
+	made, mature := newRowMaker(), maturityOf(o.Maturity, nil)
 	err = o.History.Scan(ctx, []string{vaglio.KindRefundRequested}, o.From-decisionDelay, o.Until, func(f vaglio.Fact) error {
 		if !wanted[f.ID] {
 			return nil

@@ -130,7 +130,7 @@ func (x *Exploration) settle(ctx context.Context, h *history.Store, p Period, cu
 	if err != nil {
 		return err
 	}
-	rows, mature := newRowMaker(), maturity{base: cmp.Or(matureAt, DefaultMaturity)}
+	rows, mature := newRowMaker(), maturityOf(matureAt, nil)
 	x.Unsettled = x.Requests
 	return h.Scan(ctx, []string{vaglio.KindRefundRequested}, p.From-decisionDelay, p.Until, func(f vaglio.Fact) error {
 		amount, explored := paid[f.ID]

@@ -50,10 +50,11 @@ type Options struct {
 	// day on which such a model would have been trained.
 	LabelsUntil vaglio.Instant
 	Maturity    vaglio.Instant // age from which a request without a label counts as clean; 0: DefaultMaturity
-	// RailMaturity is that of rails that need more; nil: DefaultRailMaturity.
+	// RailMaturity is that of rails that need more; nil: none, or DefaultRailMaturity when Maturity is 0, too.
 	RailMaturity map[string]vaglio.Instant
 	// Gap separates the requests that trees are fitted on from later ones that validate them: as long as labels take, since on
-	// the day of the first validated request those of the gap would have had none. 0: DefaultMaturity; below 0: none. Between
+	// the day of the first validated request those of the gap would have had none. 0: DefaultMaturity, of a short training period
+	// a tenth; below 0: none. Between
 	// the training and the test period the labels' own maturity makes the gap.
 	Gap vaglio.Instant
 	// Folds, when not 0, is how many later parts validate models of what came before them; else the last fifth does.
@@ -258,12 +259,12 @@ func (o *Options) labelled(ctx context.Context, p Period, cut vaglio.Instant, le
 		}
 		matrix, held = explored.apply(matrix)
 	}
-	labelled, left := matrix.label(labels, cut, maturity{o.Maturity, o.RailMaturity})
+	labelled, left := matrix.label(labels, cut, maturityOf(o.Maturity, o.RailMaturity))
 	left.held = held
 	o.Progress(Progress{"labels", len(labelled.Rows), replayed, left.String()})
 	if len(labelled.Rows) == 0 {
 		return nil, fmt.Errorf("%d requests in [%v, %v), none old enough at %v to have a settled label (maturity %d days, of some rails more)",
-			replayed, p.From, p.Until, cut, o.Maturity/vaglio.Day)
+			replayed, p.From, p.Until, cut, cmp.Or(o.Maturity, DefaultMaturity)/vaglio.Day)
 	}
 	if labelled.positives() == 0 {
 		return nil, fmt.Errorf("0 frauds among %d labelled requests: both classes are needed; %s", len(labelled.Rows), labels.advice())
@@ -319,13 +320,14 @@ func population(m *Matrix) []models.FeatureQuantiles {
 }
 
 // gap is Gap with its default.
-func (o *Options) gap() vaglio.Instant { return max(0, cmp.Or(o.Gap, DefaultMaturity)) }
+func (o *Options) gap() vaglio.Instant {
+	return max(0, cmp.Or(o.Gap, min(DefaultMaturity, (o.Train.Until-o.Train.From)/10)))
+}
 
 func (o *Options) fill() {
 	if o.Catalogue == nil {
 		o.Catalogue = features.Default()
 	}
-	o.Maturity = cmp.Or(o.Maturity, DefaultMaturity)
 	o.LabelsUntil = cmp.Or(o.LabelsUntil, o.Train.Until)
 	o.Rounds = cmp.Or(o.Rounds, 500)
 	o.Name = cmp.Or(o.Name, "refund")

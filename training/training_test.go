@@ -193,9 +193,9 @@ func TestAPlantedSignalIsLearnt(t *testing.T) {
 	if m.Name != "refund" || m.Version != "v1" || m.BaseCurrency != "EUR" || m.CreatedAt != vaglio.InstantOf(today()) {
 		t.Errorf("manifest %+v", m)
 	}
-	// The last 30 of 120 days are too young for the cut; a fifth of the 2161 requests before validates, and the gap is 30 days.
+	// The last 30 of 120 days are too young for the cut; a fifth of the 2161 requests before validates, and of a period of 120 days the gap is 12.
 	validated := m.Folds[0]
-	if len(m.Folds) != 1 || validated.Validation.Rows != 433 || validated.Training.Rows != 2161-433-30*24+1 {
+	if len(m.Folds) != 1 || validated.Validation.Rows != 433 || validated.Training.Rows != 2161-433-12*24+1 {
 		t.Errorf("validated by %+v", m.Folds)
 	}
 	if m.Training.Rows != 2161 || m.Calibration.Rows != 433 {

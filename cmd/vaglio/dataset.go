@@ -37,11 +37,8 @@ func newDataset() *cobra.Command {
 			default:
 				return usagef("--out %s: want a name that ends in .parquet, .csv or .csv.gz", out)
 			}
-			if o.Maturity, err = parseDays(maturity); err != nil {
-				return usagef("--maturity: %v", err)
-			}
-			if o.RailMaturity, err = parseRails(byRail); err != nil {
-				return usagef("--rail-maturity: %v", err)
+			if o.Maturity, o.RailMaturity, err = parseMaturity(maturity, byRail); err != nil {
+				return err
 			}
 			if shard != "" {
 				s, err := training.ParseShard(shard)

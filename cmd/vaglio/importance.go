@@ -178,7 +178,7 @@ func newDrop() *cobra.Command {
 	f.IntVar(&d.Seeds, "seeds", 3, "trainings of each group")
 	f.IntVar(&d.Rows, "rows", 50_000, "requests to look at, at most: all frauds up to half of them, honest ones evenly over time")
 	f.Var(instantFlag{&labelsUntil}, "labels-until", "use the labels known then (default: the end of the model's training period)")
-	f.StringVar(&maturity, "maturity", "30d", "age from which a request without a label counts as clean")
+	maturityFlag(cmd, &maturity)
 	return cmd
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -14,7 +13,6 @@ import (
 
 	"vaglio"
 	"vaglio/history"
-	"vaglio/ledger"
 	"vaglio/scoring/lists"
 	"vaglio/scoring/policy"
 	"vaglio/training"
@@ -74,7 +72,7 @@ func newPolicyBacktest() *cobra.Command {
 				if err := mirror.Refresh(cmd.Context(), l); err != nil {
 					return err
 				}
-				first, err := policyOrInForce(cmd.Context(), base, l)
+				first, err := policyInForce(cmd.Context(), l, base)
 				if err != nil {
 					return err
 				}
@@ -149,36 +147,6 @@ func (o *overPeriod) pastFlags(cmd *cobra.Command, cut *vaglio.Instant, maturity
 	f.Var(instantFlag{cut}, "labels-until", "use the labels known then (default: now)")
 	maturityFlags(cmd, maturity, byRail)
 	f.BoolVar(&o.asJSON, "json", false, "as JSON")
-}
-
-func parseMaturity(base, byRail string) (age vaglio.Instant, ofRails map[string]vaglio.Instant, err error) {
-	if age, err = parseDays(base); err != nil {
-		return 0, nil, usagef("--maturity: %v", err)
-	}
-	if ofRails, err = parseRails(byRail); err != nil {
-		return 0, nil, usagef("--rail-maturity: %v", err)
-	}
-	return age, ofRails, nil
-}
-
-// policyOrInForce reads a policy file; "" is the one in force, or the embedded one if none was ever published.
-func policyOrInForce(ctx context.Context, path string, l *ledger.Ledger) (*policy.Policy, error) {
-	if path != "" {
-		return readPolicy(path)
-	}
-	version, err := l.CurrentPolicy(ctx)
-	if err != nil || version == "" {
-		return policy.Default(), err
-	}
-	text, err := l.Policy(ctx, version)
-	if err != nil {
-		return nil, err
-	}
-	p, err := policy.Parse(text.Source)
-	if err != nil {
-		return nil, fmt.Errorf("the policy in force, %s: %w", version, err)
-	}
-	return p, nil
 }
 
 func showBacktest(w io.Writer, r training.BacktestReport) {

@@ -67,7 +67,7 @@ func newPropose() *cobra.Command {
 	o.flags(cmd)
 	f := cmd.Flags()
 	f.Var(instantFlag{&p.LabelsUntil}, "labels-until", "use the labels known then (default: --until)")
-	f.StringVar(&maturity, "maturity", "30d", "age from which a request without a label counts as clean")
+	maturityFlag(cmd, &maturity)
 	f.StringVar(&catalogue, "features", "", "feature catalogue to extend (YAML; default: the embedded one)")
 	f.IntVar(&p.Candidates, "candidates", 400, "candidates to look at, at most; 400 is the most")
 	f.IntVar(&p.Tries, "tries", 24, "candidates to add one by one, at most, the most important first")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type retraining struct {
 	train                trainFlags
 	every, window, tests string
 	stage, share         string
+	asOf                 vaglio.Instant // 0: now
 	once                 bool
 }
 
@@ -51,6 +53,7 @@ func (r *retraining) flags(cmd *cobra.Command) {
 	f, o := cmd.Flags(), &r.train.o
 	f.StringVar(&r.every, "every", "7d", "train when the newest model that a retraining made is so old")
 	f.BoolVar(&r.once, "once", false, "train now, once")
+	f.Var(instantFlag{&r.asOf}, "as-of", "choose the periods as on this day (default: now)")
 	f.StringVar(&r.window, "window", "365d", "train on so many days before the test period")
 	f.StringVar(&r.tests, "test", "30d", "test on so many days, the newest ones whose labels are settled")
 	maturityFlags(cmd, &r.train.maturity, &r.train.byRail)
@@ -241,7 +244,7 @@ func (r *retraining) options(cmd *cobra.Command, in *installation, now vaglio.In
 	}
 	t := r.train
 	t.refit = true
-	t.o.Test.Until = now/vaglio.Day*vaglio.Day - maturity
+	t.o.Test.Until = cmp.Or(r.asOf, now)/vaglio.Day*vaglio.Day - cmp.Or(maturity, training.DefaultMaturity)
 	t.o.Test.From = t.o.Test.Until - tests
 	t.o.Train = training.Period{From: t.o.Test.From - window, Until: t.o.Test.From}
 	t.o.Finish.Report = true

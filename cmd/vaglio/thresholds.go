@@ -93,7 +93,7 @@ func newThresholds() *cobra.Command {
 	f.StringVar(&base, "policy", "", "policy in force: its segments, and all that is kept of it (default: the embedded one)")
 	f.StringVar(&out, "out", "", "file of the recommended policy")
 	f.Var(instantFlag{&labelsUntil}, "labels-until", "use the labels known then (default: now)")
-	f.StringVar(&maturity, "maturity", "30d", "age from which a request without a label counts as clean")
+	maturityFlag(cmd, &maturity)
 	return cmd
 }
 

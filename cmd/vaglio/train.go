@@ -58,7 +58,7 @@ type trainFlags struct {
 	catalogue, params, maturity, gap, byRail string
 	machines                                 []string
 	rank                                     int
-	promote, asJSON, refit                   bool
+	promote, asJSON, refit, auto             bool
 	promotion                                promotion
 	costs, policy                            string
 }
@@ -71,11 +71,12 @@ func (t *trainFlags) flags(cmd *cobra.Command) {
 	f.Var(instantFlag{&o.Test.Until}, "test-until", "end of the test period, exclusive")
 	f.Var(instantFlag{&o.LabelsUntil}, "labels-until", "train with the labels known then (default: --until, as on the day of training)")
 	maturityFlags(cmd, &t.maturity, &t.byRail)
-	f.StringVar(&t.gap, "gap", "30d", "time between the requests that are fitted on and those that validate")
+	f.StringVar(&t.gap, "gap", "", "time between the requests that are fitted on and those that validate (default 30d, of a short period a tenth)")
 	f.IntVar(&o.Folds, "folds", 0, "validate on so many later parts, each with a model of what came before (default: on the last fifth)")
 	f.BoolVar(&t.refit, "refit", true, "after validation grow the model on all requests, the newest too; false keeps the one that was validated")
 	f.BoolVar(&o.CustomerGuard, "customer-guard", false, "leave customers of the training requests out of validation and test")
 	f.StringVar(&t.catalogue, "features", "", "feature catalogue (YAML; default: the embedded one, or that of --matrix)")
+	f.BoolVar(&t.auto, "auto-features", false, "look for further features first (as features propose does), train with those that pay; the text is proposed.yaml in the bundle's folder")
 	f.StringSliceVar(&o.Matrix, "matrix", nil, "Parquet files of vaglio dataset to train on instead of a replay; they must cover both periods")
 	f.StringVar(&t.params, "params", "", "LightGBM's parameters (YAML)")
 	f.IntVar(&o.Rounds, "rounds", 0, "most rounds of boosting (default 500, stopped early)")
@@ -102,16 +103,13 @@ func (t *trainFlags) options(cmd *cobra.Command) (training.Options, error) {
 		return o, usagef("train wants --from, --until, --test-from and --test-until")
 	}
 	var err error
-	if o.Maturity, err = parseDays(t.maturity); err != nil {
-		return o, usagef("--maturity: %v", err)
-	}
-	if o.RailMaturity, err = parseRails(t.byRail); err != nil {
-		return o, usagef("--rail-maturity: %v", err)
+	if o.Maturity, o.RailMaturity, err = parseMaturity(t.maturity, t.byRail); err != nil {
+		return o, err
 	}
 	if o.Gap, err = parseDays(t.gap); err != nil {
 		return o, usagef("--gap: %v", err)
 	}
-	if o.Gap == 0 {
+	if t.gap != "" && o.Gap == 0 {
 		o.Gap = -1
 	}
 	o.NoRefit = !t.refit
@@ -119,6 +117,9 @@ func (t *trainFlags) options(cmd *cobra.Command) (training.Options, error) {
 		o.Network = &lightgbm.Network{Machines: t.machines, Self: t.rank}
 	} else if cmd.Flags().Changed("machine-rank") {
 		return o, usagef("--machine-rank wants --machines")
+	}
+	if t.auto && o.Matrix != nil {
+		return o, usagef("--auto-features looks at history: it can't go with --matrix")
 	}
 	if t.catalogue != "" || o.Matrix == nil {
 		if o.Catalogue, err = readCatalogue(t.catalogue); err != nil {
@@ -150,16 +151,35 @@ func (t *trainFlags) options(cmd *cobra.Command) (training.Options, error) {
 
 // maturityFlags are those of every command that labels requests.
 func maturityFlags(cmd *cobra.Command, base, byRail *string) {
+	maturityFlag(cmd, base)
+	cmd.Flags().StringVar(byRail, "rail-maturity", "", "the same for rails on which payments come back late, such as card=90d; at least --maturity")
+}
+
+func maturityFlag(cmd *cobra.Command, base *string) {
 	var rails []string
 	for _, rail := range slices.Sorted(maps.Keys(training.DefaultRailMaturity)) {
-		rails = append(rails, fmt.Sprintf("%s=%dd", rail, training.DefaultRailMaturity[rail]/vaglio.Day))
+		rails = append(rails, fmt.Sprintf("%dd on %s", training.DefaultRailMaturity[rail]/vaglio.Day, rail))
 	}
-	cmd.Flags().StringVar(base, "maturity", "30d", "age from which a request without a label counts as clean")
-	cmd.Flags().StringVar(byRail, "rail-maturity", strings.Join(rails, ","), "the same for rails on which payments come back late; at least --maturity")
+	cmd.Flags().StringVar(base, "maturity", "", fmt.Sprintf("age from which a request without a label counts as clean (default %dd, %s)",
+		training.DefaultMaturity/vaglio.Day, strings.Join(rails, ", ")))
+}
+
+// parseMaturity reads both; nothing given is 0 and nil, which package training has defaults for.
+func parseMaturity(base, byRail string) (age vaglio.Instant, ofRails map[string]vaglio.Instant, err error) {
+	if age, err = parseDays(base); err != nil {
+		return 0, nil, usagef("--maturity: %v", err)
+	}
+	if ofRails, err = parseRails(byRail); err != nil {
+		return 0, nil, usagef("--rail-maturity: %v", err)
+	}
+	return age, ofRails, nil
 }
 
 // parseRails reads card=90d,direct_debit=90d.
 func parseRails(text string) (map[string]vaglio.Instant, error) {
+	if text == "" {
+		return nil, nil
+	}
 	byRail := map[string]vaglio.Instant{}
 	for part := range strings.SplitSeq(text, ",") {
 		if part == "" {
@@ -207,8 +227,17 @@ func (t *trainFlags) run(cmd *cobra.Command, in *installation, o training.Option
 		}
 		bar.show(p.Step, int64(p.Done), int64(p.Total), "", p.Note)
 	}
+	var proposed []byte
+	if t.auto {
+		if proposed, err = autoFeatures(cmd, &o, t.catalogue, o.Progress); err != nil {
+			return err
+		}
+	}
 	bundle, evaluation, err := training.Train(cmd.Context(), o)
 	bar.end()
+	if bundle != nil && proposed != nil {
+		err = errors.Join(err, os.WriteFile(filepath.Join(o.Dir, "proposed.yaml"), proposed, 0o644))
+	}
 	if bundle == nil {
 		if err == nil {
 			fmt.Fprintf(cmd.ErrOrStderr(), "trained; the bundle is on the first machine, %s\n", o.Network.Machines[0])
@@ -259,6 +288,9 @@ func (t *trainFlags) finish(cmd *cobra.Command, in *installation, o *training.Op
 
 // parseDays reads 30d.
 func parseDays(s string) (vaglio.Instant, error) {
+	if s == "" {
+		return 0, nil
+	}
 	var days int
 	if n, err := fmt.Sscanf(s, "%dd", &days); n != 1 || err != nil || fmt.Sprintf("%dd", days) != s || days < 0 || days > 3650 {
 		return 0, fmt.Errorf("want a number of days such as 30d, not %q", s)
