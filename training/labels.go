@@ -154,17 +154,21 @@ type outcome struct {
 }
 
 // ReadLabels reads what says fraud or clean of requests from a moment on, as far as it was known at the cut. A dispute is
-// about the request that it names, else about those of its payment that were paid or denied before it.
+// about the request that it names, else about those of its payment that were paid or denied before it. A label that names
+// another event in attributes.clears takes just that back, and says nothing itself.
 func ReadLabels(ctx context.Context, h *history.Store, from, cut vaglio.Instant) (*Labels, error) {
 	l := &Labels{of: map[string][]evidence{}}
 	var disputes []vaglio.Fact // what depends on the outcome of requests
 	asked, payments := map[string]outcome{}, map[string][]string{}
+	cleared := map[string]bool{} // ids of events
 	err := h.Scan(ctx, labelKinds, from, math.MaxInt64, func(f vaglio.Fact) error {
 		switch request, payment := f.Entities.Get(vaglio.EntityRequest), f.Entities.Get(vaglio.EntityPayment); {
 		case f.KnownAt > cut:
 			if f.IsLabel() {
 				l.Late++
 			}
+		case f.IsLabel() && f.Attributes.Get(vaglio.AttributeClears) != "":
+			cleared[strings.Clone(f.Attributes.Get(vaglio.AttributeClears))] = true
 		case f.IsLabel() || f.Kind == vaglio.KindRecallRequested && request != "":
 			l.add(strings.Clone(request), outcome{}, &f)
 		case request != "":
@@ -199,7 +203,12 @@ func ReadLabels(ctx context.Context, h *history.Store, from, cut vaglio.Instant)
 			}
 		}
 	}
-	for _, all := range l.of {
+	for request, all := range l.of {
+		if all = slices.DeleteFunc(all, func(e evidence) bool { return cleared[e.id] }); len(all) == 0 {
+			delete(l.of, request)
+			continue
+		}
+		l.of[request] = all
 		slices.SortFunc(all, func(a, b evidence) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.id, b.id)) })
 	}
 	return l, nil

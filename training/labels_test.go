@@ -142,6 +142,20 @@ func TestWhatIsKnownLateOrWeighsNothingKnownIsCounted(t *testing.T) {
 	}
 }
 
+func TestAnOutcomeThatIsTakenBackWasNeverSaid(t *testing.T) {
+	said := func(i int) vaglio.Event { return label(i, vaglio.KindFraudConfirmed, t0+vaglio.Day) }
+	takenBack := after(1, vaglio.KindFraudCleared, ofRequest, vaglio.AttributeClears, said(1).ID)
+	labels, err := training.ReadLabels(t.Context(), newHistory(t, said(1), said(2), takenBack), t0, t0+50*vaglio.Day)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range map[int]training.Verdict{1: training.Silent, 2: training.Fraud} {
+		if got := labels.Of(&training.Row{ID: fmt.Sprint("r", i), Traits: &training.Traits{}}).Verdict; got != want {
+			t.Errorf("request %d: %v, want %v", i, got, want)
+		}
+	}
+}
+
 func TestRailsOnWhichPaymentsComeBackMatureLater(t *testing.T) {
 	var events []vaglio.Event
 	rails := []string{"card", "direct_debit", "sct_inst", ""}
