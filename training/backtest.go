@@ -28,7 +28,7 @@ type BacktestOptions struct {
 	Period
 	Cut          vaglio.Instant            // labels learned later are not used; 0: all labels
 	Maturity     vaglio.Instant            // age from which a request without a label counts as clean; 0: DefaultMaturity
-	RailMaturity map[string]vaglio.Instant // that of rails that need more; nil: DefaultRailMaturity
+	RailMaturity map[string]vaglio.Instant // that of rails that need more; nil: none, or DefaultRailMaturity when Maturity is 0, too
 	Costs        *policy.Costs             // judge all policies by these; nil: those of the first policy, if it has any
 	Examples     int                       // of each kind of change; 0: 10; below 0: none
 	// Decided is told of each decision in the period, in order of time, and may be nil. The outcome holds until it returns.
@@ -56,9 +56,6 @@ func (o *BacktestOptions) fill() error {
 	}
 	if o.Cut == 0 {
 		o.Cut = math.MaxInt64
-	}
-	if o.Maturity == 0 {
-		o.Maturity = DefaultMaturity
 	}
 	if o.Costs == nil {
 		o.Costs = o.Policies[0].Costs
@@ -172,24 +169,12 @@ func readPast(ctx context.Context, o *BacktestOptions, catalogue *features.Catal
 			return nil, err
 		}
 	}
-	r, found := newReplayer(m), 0
-	err = o.History.Scan(ctx, []string{vaglio.KindRefundRequested}, p.From, p.Until, func(f vaglio.Fact) error {
-		if row, ok := r.row(&f); ok && out.requests[row] == "" {
-			out.requests[row] = history.Pack(&f)
-			found++
-		}
-		return nil
-	})
-	if err == nil && found != len(m.Rows) {
-		err = errors.New("history changed in between; run again")
-	}
+	err = eachRequest(ctx, o.History, m, func(row int, f *vaglio.Fact) { out.requests[row] = history.Pack(f) })
 	if err == nil {
+		o.Progress(Progress{Step: "payments"})
 		out.money, err = readMoney(ctx, o.History, p)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read what is decided again: %w", err)
-	}
-	return out, nil
+	return out, err
 }
 
 // decide has each policy decide each request, in order of time.
@@ -268,7 +253,7 @@ func readMoney(ctx context.Context, h *history.Store, p Period) (map[string]*pay
 	}
 	kinds := append(scoring.MoneyKinds(), vaglio.KindRefundDenied)
 	if err := h.Replay(ctx, vaglio.EntityPayment, kinds, p.From, p.Until, visitors); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read the money of payments: %w", err)
 	}
 	all := parts[0].of
 	for _, part := range parts[1:] {

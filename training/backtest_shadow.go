@@ -18,7 +18,7 @@ type ShadowOptions struct {
 	Period                                 // of decisions
 	Cut          vaglio.Instant            // labels learned later are not used; 0: all labels
 	Maturity     vaglio.Instant            // age from which a request without a label counts as clean; 0: DefaultMaturity
-	RailMaturity map[string]vaglio.Instant // that of rails that need more; nil: DefaultRailMaturity
+	RailMaturity map[string]vaglio.Instant // that of rails that need more; nil: none, or DefaultRailMaturity when Maturity is 0, too
 }
 
 // ShadowReport says what rules in shadow have found in live traffic. Money is in minor units of the base currency.
@@ -54,9 +54,6 @@ func ShadowRules(ctx context.Context, o ShadowOptions) (ShadowReport, error) {
 	}
 	if o.Cut == 0 {
 		o.Cut = math.MaxInt64
-	}
-	if o.Maturity == 0 {
-		o.Maturity = DefaultMaturity
 	}
 	out := ShadowReport{From: o.From, Until: o.Until, BaseCurrency: o.History.BaseCurrency(), Warnings: []string{}, Rules: []ShadowRule{}}
 	hits := map[string]shadowHit{} // by request
@@ -128,7 +125,7 @@ func shadowLabels(ctx context.Context, o *ShadowOptions, hits map[string]shadowH
 	err = o.History.Scan(ctx, []string{vaglio.KindRefundRequested}, asked.From, asked.Until, func(f vaglio.Fact) error {
 		if _, ok := hits[f.ID]; ok {
 			row := rows.row(&f)
-			known[strings.Clone(f.ID)] = labelOf(labels, &row, o.Cut, maturity{o.Maturity, o.RailMaturity})
+			known[strings.Clone(f.ID)] = labelOf(labels, &row, o.Cut, maturityOf(o.Maturity, o.RailMaturity))
 		}
 		return nil
 	})
