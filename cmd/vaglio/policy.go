@@ -17,21 +17,17 @@ import (
 )
 
 func newPolicy() *cobra.Command {
-	cmd := &cobra.Command{Use: "policy", Short: "Check, compare and show policies; \"default\" names the embedded one"}
+	cmd := &cobra.Command{Use: "policy", Short: "Check, compare, publish and show policies; \"default\" names the embedded one"}
 	cmd.AddCommand(
 		newPolicyCheck(),
 		newPolicyDiff(),
 		newPolicyBacktest(),
 		newPolicyShadow(),
-		&cobra.Command{Use: "show [FILE]", Short: "Print a policy (default: the embedded one, to start from)", Args: cobra.MaximumNArgs(1),
-			RunE: func(cmd *cobra.Command, args []string) error {
-				p, err := readPolicy(strings.Join(args, ""))
-				if err != nil {
-					return err
-				}
-				_, err = cmd.OutOrStdout().Write(p.Source())
-				return err
-			}},
+		newPolicyShow(),
+		newPolicyPublish(),
+		newPolicyApprove(),
+		newPolicyRollback(),
+		newPolicyHistory(),
 	)
 	return cmd
 }

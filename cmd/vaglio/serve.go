@@ -25,14 +25,15 @@ import (
 // serving are the flags of everything that answers HTTP.
 type serving struct {
 	wiring
-	listen string
-	model  string
-	policy string
-	budget time.Duration
-	cache  int64
-	rate   float64
-	cert   string
-	key    string
+	listen   string
+	model    string
+	policy   string
+	budget   time.Duration
+	cache    int64
+	rate     float64
+	fourEyes bool
+	cert     string
+	key      string
 	// retrain is how old the newest model of a retraining may get, as text; "": there is no retraining.
 	retrain string
 }
@@ -85,6 +86,7 @@ func newServe() *cobra.Command {
 	s.flags(cmd)
 	f := cmd.Flags()
 	f.Float64Var(&s.rate, "rate-limit", 0, "calls a second of each API key that has no limit of its own, on this replica; 0: any number")
+	f.BoolVar(&s.fourEyes, "policy-four-eyes", false, "a policy published over HTTP waits until the key of another person approves it")
 	f.StringVar(&s.cert, "tls-cert", "", "certificate chain (PEM), read again when it changes; without one HTTP is plain: for loopback or behind a proxy")
 	f.StringVar(&s.retrain, "retrain-every", "", "run vaglio retrain beside, in a process of its own, when its newest model is so old, such as 7d")
 	f.StringVar(&s.key, "tls-key", "", "key of the certificate (PEM)")
@@ -135,6 +137,10 @@ func (s *serving) serveOn(ctx context.Context, in *installation, store *history.
 	if err != nil {
 		return nil, err
 	}
+	bundles, err := in.registry()
+	if err != nil {
+		return nil, err
+	}
 	listener, err := s.open(in)
 	if err != nil {
 		return nil, err
@@ -167,7 +173,8 @@ func (s *serving) serveOn(ctx context.Context, in *installation, store *history.
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "vaglio_memory_misses_total", Help: "Timelines that had to be read."}, func() float64 {
 			return float64(engine.MemoryStats().Misses)
 		}))
-	server := api.New(api.Options{Engine: engine, Ledger: l, Logger: in.log, Registry: registry, OpenAccess: open, RateLimit: s.rate})
+	server := api.New(api.Options{Engine: engine, Ledger: l, Logger: in.log, Registry: registry, OpenAccess: open, RateLimit: s.rate,
+		Models: bundles, PolicyFourEyes: s.fourEyes})
 	v := &service{listener: listener}
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	serving, stop := context.WithCancel(ctx)
