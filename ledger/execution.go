@@ -135,7 +135,7 @@ func (t *transaction) end(r *RequestState, kind, suffix string, amountMinor int6
 	if request.BaseKnown && request.Amount > 0 && request.BaseAmount >= 0 {
 		f.BaseAmount, f.BaseKnown = share(request.BaseAmount, amountMinor, request.Amount), true
 	}
-	if err := t.insertFact(f); err != nil {
+	if _, err := t.insertFact(f); err != nil {
 		return err
 	}
 	return t.close(r)

@@ -54,6 +54,7 @@ type Ledger struct {
 
 	queue  chan *member  // Record → group commit
 	bells  bells         // something entered the outbox
+	recent mirror        // SQLite: the facts of the outbox
 	done   chan struct{} // closed when the group commit has ended
 	closed chan struct{} // closed by Close
 
@@ -83,6 +84,7 @@ func Open(ctx context.Context, dsn string, o Options) (*Ledger, error) {
 		queue:     make(chan *member, maxQueue),
 		done:      make(chan struct{}),
 		closed:    make(chan struct{}),
+		recent:    mirror{reload: true},
 	}
 	shown, err := l.openDatabases(ctx, dsn)
 	if err != nil {
@@ -168,8 +170,8 @@ type statements struct {
 	insertDecisions, insertOpen, insertMovements *bulk
 	backlog, lock, state, revisions              *sql.Stmt
 
-	readDecisionOf, readKey, readState, readRevisions *sql.Stmt
-	reader                                            reading
+	readDecisionOf, readKey, readState, readRevisions, lastNumber *sql.Stmt
+	reader                                                        reading
 
 	stagedStatements
 }
@@ -187,6 +189,8 @@ func (l *Ledger) prepare(ctx context.Context) (err error) {
 		{&s.readRevisions, l.read, revisionsSQL}}
 	if l.replicated {
 		singles = append(singles, single{&s.lock, l.write, lockSQL})
+	} else {
+		singles = append(singles, single{&s.lastNumber, l.read, lastNumberSQL})
 	}
 	for _, p := range singles {
 		if *p.stmt, err = p.db.PrepareContext(ctx, p.text); err != nil { //nolint:sqlclosecheck // lives as long as its database

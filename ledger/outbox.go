@@ -1,10 +1,8 @@
 package ledger
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -60,15 +58,14 @@ type outgoing struct {
 	entities []vaglio.Entity // whose timelines it enters
 }
 
-// insertFact puts a fact behind those of the outbox, when the transaction ends.
-func (s *staged) insertFact(f vaglio.Fact) error {
-	body, err := encodeFact(f)
-	if err != nil {
-		return fmt.Errorf("encode event %s: %w", f.ID, err)
+// insertFact puts a fact behind those of the outbox, when the transaction ends, and returns it as it is stored.
+func (s *staged) insertFact(f vaglio.Fact) (body []byte, err error) {
+	if body, err = encodeFact(f); err != nil {
+		return nil, fmt.Errorf("encode event %s: %w", f.ID, err)
 	}
 	s.outgoing = append(s.outgoing, outgoing{topic: TopicHistory, fact: &f, entities: f.Timelines(),
 		Message: Message{ID: f.ID, Customer: f.Entities.Get(vaglio.EntityCustomer), Body: body, KnownAt: f.KnownAt}})
-	return nil
+	return body, nil
 }
 
 // insertTaken puts a decision behind those of the outbox, when the transaction ends.
@@ -104,6 +101,7 @@ func (l *Ledger) writeOutgoing(ctx context.Context, tx *sql.Tx, messages []outgo
 	}
 	values = values[:0]
 	for i, m := range messages {
+		messages[i].Seq = numbers[i]
 		for _, entity := range m.entities {
 			values = append(values, []byte(entity.String()), []byte(m.fact.Kind), int64(m.fact.OccurredAt), numbers[i], int64(m.KnownAt))
 		}
@@ -157,25 +155,6 @@ func (l *Ledger) Backlogs(ctx context.Context) (map[Topic]int, error) {
 	return all, rows.Err()
 }
 
-// recentSizes are the numbers of entities for which a statement is prepared: a request's, and a batch's.
-var recentSizes = []int{8, 64, 512}
-
-// fewFacts is how many rows are read at once. More of them are read by entity and kind, the newest only.
-const fewFacts = 512
-
-// recentSQL finds facts by n entities ($2…) known at $1. CROSS JOIN fixes the order on SQLite: entities first, then their
-// rows.
-func recentSQL(n int) string {
-	return `SELECT o.seq, o.body FROM outbox_timelines t CROSS JOIN outbox o WHERE o.seq = t.seq AND t.known_at <= $1 AND t.entity IN (` +
-		numbered(2, n) + `) LIMIT ` + strconv.Itoa(fewFacts+1)
-}
-
-const (
-	nextKindSQL = `SELECT kind FROM outbox_timelines WHERE entity = $1 AND kind > $2 ORDER BY kind LIMIT 1`
-	newestSQL   = `SELECT o.seq, o.body FROM outbox_timelines t CROSS JOIN outbox o
-		WHERE t.entity = $1 AND t.kind = $2 AND t.known_at <= $3 AND o.seq = t.seq ORDER BY t.occurred_at DESC, t.seq DESC LIMIT $4`
-)
-
 // numbered is "$from, $from+1, …", n of them.
 func numbered(from, n int) string {
 	var b strings.Builder
@@ -186,89 +165,6 @@ func numbered(from, n int) string {
 		b.WriteString("$" + strconv.Itoa(from+i))
 	}
 	return b.String()
-}
-
-// Recent returns the facts that enter any of the timelines, were known at asOf, and that a reader of history may lack: those
-// that wait for delivery and those delivered a moment ago. Of each entity and kind it is the newest [vaglio.NewestPerKind];
-// each fact comes once, in the order in which they were stored. Ask here first, then history, and tell repetitions by the id.
-func (l *Ledger) Recent(ctx context.Context, entities []vaglio.Entity, asOf vaglio.Instant) ([]vaglio.Fact, error) {
-	var rows []factRow
-	largest := recentSizes[len(recentSizes)-1]
-	for some := range slices.Chunk(entities, largest) {
-		size, _ := slices.BinarySearch(recentSizes, len(some))
-		args := make([]any, 0, recentSizes[size]+1)
-		args = append(args, int64(asOf))
-		for _, e := range some {
-			args = append(args, []byte(e.String()))
-		}
-		for len(args) <= recentSizes[size] {
-			args = append(args, args[1]) // the same one again finds nothing more
-		}
-		found, err := readFacts(l.sql.recent[size].QueryContext(ctx, args...))
-		if err == nil && len(found) > fewFacts {
-			found, err = l.newest(ctx, some, asOf)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read the outbox of %d entities: %w", len(entities), err)
-		}
-		rows = append(rows, found...)
-	}
-	slices.SortFunc(rows, func(a, b factRow) int { return cmp.Compare(a.seq, b.seq) })
-	rows = slices.CompactFunc(rows, func(a, b factRow) bool { return a.seq == b.seq })
-	facts := make([]vaglio.Fact, len(rows))
-	for i := range rows {
-		facts[i] = rows[i].fact
-	}
-	return facts, nil
-}
-
-// newest reads entity by entity and kind by kind, so that a busy entity costs no more than what counts of it.
-func (l *Ledger) newest(ctx context.Context, entities []vaglio.Entity, asOf vaglio.Instant) ([]factRow, error) {
-	var all []factRow
-	for _, e := range entities {
-		entity, kind := []byte(e.String()), []byte{}
-		for {
-			err := l.sql.nextKind.QueryRowContext(ctx, entity, kind).Scan(&kind)
-			if errors.Is(err, sql.ErrNoRows) {
-				break
-			}
-			if err != nil {
-				return nil, err
-			}
-			found, err := readFacts(l.sql.newest.QueryContext(ctx, entity, kind, int64(asOf), vaglio.NewestPerKind))
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, found...)
-		}
-	}
-	return all, nil
-}
-
-type factRow struct {
-	seq  int64
-	fact vaglio.Fact
-}
-
-// readFacts reads the result of a query for seq and body.
-func readFacts(rows *sql.Rows, err error) ([]factRow, error) {
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var out []factRow
-	for rows.Next() {
-		var r factRow
-		var body sql.RawBytes
-		if err := rows.Scan(&r.seq, &body); err != nil {
-			return nil, err
-		}
-		if r.fact, err = decodeFact(body); err != nil {
-			return nil, fmt.Errorf("message %d: %w", r.seq, err)
-		}
-		out = append(out, r)
-	}
-	return out, rows.Err()
 }
 
 // bells wake the relays of this process, each topic's by its own.

@@ -42,6 +42,7 @@ func (l *Ledger) Forget(ctx context.Context, customer, actor string, own ...vagl
 		return err
 	})
 	out.Pseudonym = out.Pseudonyms[who]
+	defer l.recent.forget()
 	steps := []struct {
 		count *int
 		find  string // ids of rows of customer $1, at most $2

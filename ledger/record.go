@@ -166,7 +166,8 @@ func (t *transaction) insert(all []decided) error {
 		decisions = append(decisions, c.RequestID, e.DecisionID, c.Digest[:], c.Body, e.Response, e.Inputs, e.Customer, s.Payment, s.Currency,
 			e.Reserve, int64(e.ValidUntil), int64(e.DecidedAt), string(e.Verdict), s.Amount, countedAmount(e), int64(e.ReviewDueAt), e.CaseID,
 			e.DuplicateOf)
-		if err := t.insertFact(e.Event); err != nil {
+		event, err := t.insertFact(e.Event)
+		if err != nil {
 			return err
 		}
 		if e.Taken.DecisionID != "" {
@@ -177,10 +178,6 @@ func (t *transaction) insert(all []decided) error {
 		t.addDecision(c, s, e)
 		if e.Verdict == vaglio.Deny {
 			continue
-		}
-		event, err := encodeFact(e.Event)
-		if err != nil {
-			return fmt.Errorf("encode event %s: %w", e.Event.ID, err)
 		}
 		open = append(open, s.Payment, c.RequestID, s.Currency, s.Amount, e.Reserve, int64(0), int64(e.ValidUntil), int64(e.DecidedAt),
 			e.CaseID, event)

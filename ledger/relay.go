@@ -200,6 +200,7 @@ func (l *Ledger) sweepDelivered(ctx context.Context, atMost int) (int, error) {
 			return 0, err
 		}
 	}
+	l.recent.swept(seqs)
 	return len(seqs), nil
 }
 

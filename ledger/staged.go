@@ -44,8 +44,9 @@ func (l *Ledger) change(ctx context.Context, f func(*sql.Tx, *staged) error) err
 	return err
 }
 
-// ring tells the relays of this process what a committed transaction has put into the outbox.
+// ring tells the readers and the relays of this process what a committed transaction has put into the outbox.
 func (l *Ledger) ring(s *staged) {
+	l.recent.committed(s.outgoing)
 	for i := range s.outgoing {
 		if i == 0 || s.outgoing[i].topic != s.outgoing[i-1].topic {
 			l.bells.ring(s.outgoing[i].topic)
