@@ -194,7 +194,7 @@ func (c *Catalogue) Evidence(feature int, request *vaglio.Fact, states States, l
 	s := c.scratch(request)
 	defer c.scratches.Put(s)
 	wanted := c.reads(feature)
-	var found []occurrence
+	found := s.found[:0]
 	for i := range c.roles {
 		r := &c.roles[i]
 		entity, ok := r.timeline(request)
@@ -213,6 +213,7 @@ func (c *Catalogue) Evidence(feature int, request *vaglio.Fact, states States, l
 			found = k.evidence(found, s, states, c.Neighbours(request, states))
 		}
 	}
+	s.found = found
 	slices.SortFunc(found, func(a, b occurrence) int { return b.compare(a.at, a.id) })
 	found = slices.Compact(found)
 	ids := make([]string, 0, min(limit, len(found)))
@@ -259,6 +260,7 @@ type scratch struct {
 	seen    set
 
 	neighbours, nearest []Neighbour
+	found               []occurrence
 }
 
 func (c *Catalogue) scratch(request *vaglio.Fact) *scratch {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/text/feature/plural"
 	"golang.org/x/text/language"
@@ -170,7 +171,7 @@ func pluralForm(value float64, lang string) string {
 	if decimal != 0 {
 		decimals = 1
 	}
-	return pluralForms[plural.Cardinal.MatchPlural(language.Make(lang), whole, decimals, decimals, decimal, decimal)]
+	return pluralForms[plural.Cardinal.MatchPlural(tagOf(lang), whole, decimals, decimals, decimal, decimal)]
 }
 
 func (c *Catalogue) checkTexts(code string, texts Texts) error {
@@ -288,7 +289,8 @@ func (f *Feature) Format(value float64, lang, currency string) string {
 	if valueWords[lang] == nil {
 		lang = vaglio.Languages[0]
 	}
-	p := message.NewPrinter(language.Make(lang))
+	p := printerOf(lang)
+	defer printers[p.lang].Put(p)
 	if f.Categorical {
 		if name := f.Category(value); name != "" {
 			return name
@@ -322,5 +324,45 @@ func FormatMoney(minor float64, currency, lang string) string {
 	for range digits {
 		minor /= 10
 	}
-	return message.NewPrinter(language.Make(lang)).Sprintf("%v %s", decimals.Decimal(minor, decimals.Scale(digits)), currency)
+	p := printerOf(lang)
+	defer printers[p.lang].Put(p)
+	return p.Sprintf("%v %s", decimals.Decimal(minor, decimals.Scale(digits)), currency)
+}
+
+// tags are the languages, parsed once: reading a name and making a printer cost more than what is printed.
+var tags = func() map[string]language.Tag {
+	all := map[string]language.Tag{}
+	for _, lang := range vaglio.Languages {
+		all[lang] = language.Make(lang)
+	}
+	return all
+}()
+
+func tagOf(lang string) language.Tag {
+	if tag, ok := tags[lang]; ok {
+		return tag
+	}
+	return language.Make(lang)
+}
+
+// printer is one of printers, by language; "" is for any other one, and makes a new printer each time.
+type printer struct {
+	*message.Printer
+	lang string
+}
+
+var printers = func() map[string]*sync.Pool {
+	all := map[string]*sync.Pool{"": {}}
+	for _, lang := range vaglio.Languages {
+		all[lang] = &sync.Pool{New: func() any { return &printer{message.NewPrinter(tags[lang]), lang} }}
+	}
+	return all
+}()
+
+// printerOf is the caller's alone until he puts it back.
+func printerOf(lang string) *printer {
+	if pool := printers[lang]; lang != "" && pool != nil {
+		return pool.Get().(*printer)
+	}
+	return &printer{message.NewPrinter(tagOf(lang)), ""}
 }

@@ -28,12 +28,14 @@ func (s *State) Has(kind, id string) bool {
 
 // Used counts the kept events that a moment can see, and hashes the set of their ids and times, in no order.
 func (s *State) Used(at vaglio.Instant) (events int, hash uint64) {
+	text := make([]byte, 0, 128)
 	for i := range s.lists {
 		l := &s.lists[i]
 		times := l.times()
 		for j := first(times, int64(at-vaglio.Horizon)); j < len(times) && times[j] < int64(at); j++ {
 			events++
-			hash += xxhash.Sum64String(l.id(j) + "@" + strconv.FormatInt(times[j], 10))
+			text = strconv.AppendInt(append(append(text[:0], l.id(j)...), '@'), times[j], 10)
+			hash += xxhash.Sum64(text)
 		}
 	}
 	return events, hash

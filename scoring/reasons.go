@@ -2,7 +2,6 @@ package scoring
 
 import (
 	"cmp"
-	"maps"
 	"math"
 	"slices"
 
@@ -22,28 +21,34 @@ const (
 
 // reasons groups the contributions by reason code, the strongest first.
 func (d *decision) reasons(lang string) []vaglio.Reason {
-	catalogue := d.seat.catalogue
-	members := map[string][]int{}
-	for i, f := range catalogue.Features() {
-		if f.Reason != "" {
-			members[f.Reason] = append(members[f.Reason], i)
-		}
+	type group struct {
+		code    string
+		total   float64
+		members []int
 	}
-	var reasons []vaglio.Reason
-	for _, code := range slices.Sorted(maps.Keys(members)) {
-		total := 0.0
-		for _, i := range members[code] {
-			total += d.assessment.contributions[i]
-		}
-		if math.Abs(total) < minContribution {
+	features := d.seat.catalogue.Features()
+	groups := make([]group, 0, 32)
+	for i := range features {
+		code := features[i].Reason
+		if code == "" {
 			continue
 		}
-		reasons = append(reasons, d.reason(code, total, members[code], lang))
+		g := slices.IndexFunc(groups, func(g group) bool { return g.code == code })
+		if g < 0 {
+			g, groups = len(groups), append(groups, group{code: code})
+		}
+		groups[g].total += d.assessment.contributions[i]
+		groups[g].members = append(groups[g].members, i)
 	}
-	slices.SortStableFunc(reasons, func(a, b vaglio.Reason) int {
-		return cmp.Compare(math.Abs(b.Contribution), math.Abs(a.Contribution))
+	groups = slices.DeleteFunc(groups, func(g group) bool { return math.Abs(g.total) < minContribution })
+	slices.SortFunc(groups, func(a, b group) int {
+		return cmp.Or(cmp.Compare(math.Abs(b.total), math.Abs(a.total)), cmp.Compare(a.code, b.code))
 	})
-	return reasons[:min(len(reasons), maxReasons)]
+	reasons := make([]vaglio.Reason, min(len(groups), maxReasons))
+	for i := range reasons {
+		reasons[i] = d.reason(groups[i].code, groups[i].total, groups[i].members, lang)
+	}
+	return reasons
 }
 
 func (d *decision) reason(code string, total float64, members []int, lang string) vaglio.Reason {
