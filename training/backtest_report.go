@@ -134,7 +134,7 @@ type ByAction struct {
 	Deny    int64 `json:"deny"`
 }
 
-func (b *ByAction) add(v vaglio.Verdict) { *[]*int64{&b.Approve, &b.Review, &b.Deny}[verdictAt(v)]++ }
+func (b *ByAction) add(v vaglio.Verdict) { *[3]*int64{&b.Approve, &b.Review, &b.Deny}[verdictAt(v)]++ }
 
 // SegmentShare are the requests of a segment of the policy.
 type SegmentShare struct {

@@ -265,7 +265,8 @@ func TestWithoutLabelsThereIsMoneyOnly(t *testing.T) {
 
 func TestRulesAloneApproveOnlyByAllowLists(t *testing.T) {
 	o := handOptions(t, handHistory(t, true))
-	o.Bundle, o.Policies = nil, []*policy.Policy{policy.Default(), parsePolicy(t, "name: open\nrequire_payment: false\nrules:\n  - {name: all, when: request.amount > 0, then: approve, override: true}")}
+	open := parsePolicy(t, "name: open\nrequire_payment: false\nrules:\n  - {name: all, when: request.amount > 0, then: approve, override: true}")
+	o.Bundle, o.Policies = nil, []*policy.Policy{policy.Default(), open}
 	report, err := training.Backtest(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -315,8 +316,9 @@ func TestTheDefaultPolicyLeavesOutRulesWithoutFeatures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, dropped := policy.Default().BindLoose(o.Bundle.Catalogue()); !slices.Equal(report.Policies[0].LeftOut, dropped) || len(dropped) == 0 {
-		t.Errorf("left out %v, want %v", report.Policies[0].LeftOut, dropped)
+	_, dropped := policy.Default().BindLoose(o.Bundle.Catalogue())
+	if got := report.Policies[0].LeftOut; !slices.Equal(got, dropped) || len(dropped) == 0 {
+		t.Errorf("left out %v, want %v", got, dropped)
 	}
 }
 
