@@ -217,7 +217,8 @@ func TestThePastIsDecidedAgainWithWhatWasKnownThen(t *testing.T) {
 		t.Fatalf("%+v", changes)
 	}
 	moved := changes.Moved[0]
-	if moved.From != vaglio.Approve || moved.To != vaglio.Deny || len(moved.Examples) != 1 || changes.Money.Approved != -1500 || changes.Money.HonestDenied != 1500 {
+	if moved.From != vaglio.Approve || moved.To != vaglio.Deny || len(moved.Examples) != 1 || changes.Money.Approved != -1500 ||
+		changes.Money.HonestDenied != 1500 {
 		t.Fatalf("%+v, %+v", moved, changes.Money)
 	}
 	// A wrong denial of 15 EUR costs a fifth of it and 30 EUR.
