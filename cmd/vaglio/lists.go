@@ -174,8 +174,8 @@ func newListsAdd() *cobra.Command {
 	var v values
 	var asJSON bool
 	cmd := &cobra.Command{Use: "add NAME [VALUE…]", Short: "Put values on a list; running servers know it within a second", Args: cobra.MinimumNArgs(1),
-		Long: "Put values on a list; running servers know it within a second.\n\nA file is CSV: value, reason, expires (a time or a date); the last two may be left out, and the first line may\n" +
-			"name them. Arguments stay in the shell's history: give what is personal in a file.",
+		Long: "Put values on a list; running servers know it within a second.\n\nA file is CSV: value, reason, expires (a time or a date); the last two may\n" +
+			"be left out, and the first line may name them. Arguments stay in the shell's history: give what is personal in a file.",
 		Example: "  vaglio lists add confirmed_fraud d_9 iban_7 --reason 'ring of November' --expires 2027-01-01\n" +
 			"  vaglio lists add confirmed_fraud --file devices.csv",
 		RunE: withLedger(&w, func(cmd *cobra.Command, l *ledger.Ledger, args []string) error {

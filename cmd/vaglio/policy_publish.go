@@ -7,7 +7,9 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -29,10 +31,18 @@ func actor() string {
 	return "cli:" + u.Username
 }
 
+// maxReason bounds a reason as the API does.
+const maxReason = 500
+
 // reasonFlag is why something is changed; it has to be given.
 func reasonFlag(cmd *cobra.Command) *string {
 	reason := cmd.Flags().String("reason", "", "why, for the audit log (required)")
-	_ = cmd.MarkFlagRequired("reason") // fails only for a flag that is not there
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if strings.TrimSpace(*reason) == "" || len(*reason) > maxReason || strings.ContainsFunc(*reason, unicode.IsControl) {
+			return usagef("--reason: want one line of 1 to %d bytes that says why", maxReason)
+		}
+		return nil
+	}
 	return reason
 }
 
