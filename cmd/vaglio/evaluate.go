@@ -20,7 +20,7 @@ import (
 
 func newEvaluate() *cobra.Command {
 	var w wiring
-	var model, against, maturity, predictions, page, costs, policyFile string
+	var model, against, maturity, predictions, page, costs, policyFile, truth string
 	var o training.ExamineOptions
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -40,6 +40,12 @@ func newEvaluate() *cobra.Command {
 			if costs != "" {
 				if recommend.Costs, err = readCosts(costs); err != nil {
 					return err
+				}
+			}
+			var patterns map[string]string
+			if truth != "" {
+				if patterns, err = readTruth(truth); err != nil {
+					return fmt.Errorf("read the truth: %w", err)
 				}
 			}
 			in, err := newInstallation(cmd, w)
@@ -93,15 +99,23 @@ func newEvaluate() *cobra.Command {
 				}
 			}
 			bar.end()
-			out := cmd.OutOrStdout()
-			if asJSON {
-				return json.MarshalWrite(out, &evaluated{&x.Evaluation, plan}, json.Deterministic(true), jsontext.Multiline(true))
+			out, told := cmd.OutOrStdout(), evaluated{Evaluation: &x.Evaluation, Costs: plan}
+			if patterns != nil {
+				told.Patterns = findPatterns(patterns, x.Predictions)
 			}
-			if err := printEvaluation(out, &x.Evaluation, false); err != nil || plan == nil {
+			if asJSON {
+				return json.MarshalWrite(out, &told, json.Deterministic(true), jsontext.Multiline(true))
+			}
+			if err := printEvaluation(out, &x.Evaluation, false); err != nil {
 				return err
 			}
-			fmt.Fprintln(out)
-			showCostPlan(out, *plan)
+			if patterns != nil {
+				printPatterns(out, told.Patterns)
+			}
+			if plan != nil {
+				fmt.Fprintln(out)
+				showCostPlan(out, *plan)
+			}
 			return nil
 		},
 	}
@@ -113,6 +127,7 @@ func newEvaluate() *cobra.Command {
 	f.StringVar(&against, "against", "champion", "compare on the same rows with a version, a bundle's folder, the champion if there is one, or none")
 	f.StringVar(&predictions, "predictions", "", "also write request_id,probability,label as CSV")
 	f.StringVar(&page, "report", "", "also write a report as one HTML file")
+	f.StringVar(&truth, "truth", "", "also tell what is found of each pattern, by the CSV of vaglio simulate --truth")
 	f.StringVar(&costs, "costs", "", "what mistakes cost (YAML): also the thresholds that follow, chosen on the earlier half, judged on the later")
 	f.StringVar(&policyFile, "policy", "", "policy in force, whose rules alone are compared with (default: the published one, or else the default one)")
 	f.BoolVar(&asJSON, "json", false, "print as JSON")
@@ -122,7 +137,8 @@ func newEvaluate() *cobra.Command {
 // evaluated is an evaluation as --json prints it.
 type evaluated struct {
 	*training.Evaluation
-	Costs *training.CostPlan `json:"costs,omitzero"`
+	Costs    *training.CostPlan `json:"costs,omitzero"`
+	Patterns []foundPattern     `json:"patterns,omitempty"`
 }
 
 // measureFlags are those of commands that judge models on a period.
@@ -130,7 +146,7 @@ func measureFlags(cmd *cobra.Command, p *training.Period, m *training.MeasureOpt
 	f := cmd.Flags()
 	f.Var(instantFlag{&p.From}, "from", "begin of the period")
 	f.Var(instantFlag{&p.Until}, "until", "end of the period, exclusive")
-	f.StringVar(maturity, "maturity", "30d", "age from which a request without a label counts as clean")
+	maturityFlag(cmd, maturity)
 	f.IntSliceVar(&m.TopK, "top", []int{50, 100, 500}, "measure the precision of this many requests of highest probability")
 	f.IntVar(&m.DailyK, "top-daily", 10, "measure how many of each day's riskiest customers had a fraud")
 	f.IntVar(&m.Resamples, "resamples", 500, "resamples behind the intervals; -1: no intervals")

@@ -200,7 +200,7 @@ func (s *serving) serveOn(ctx context.Context, in *installation, store *history.
 	v.work.Go(func() { _ = l.RelayDecisions(background, time.Second, store.DeliverDecisions) })
 	v.work.Go(func() { engine.Attend(background) })
 	v.work.Go(func() { keepHouse(background, in, l) })
-	if every, err := parseDays(s.retrain); err == nil {
+	if every, err := parseDays(s.retrain); err == nil && every > 0 {
 		v.work.Go(func() { keepRetraining(background, in, every) })
 	}
 	if follow != nil {
