@@ -169,10 +169,10 @@ func (m *mirror) of(ctx context.Context, l *Ledger, entities []vaglio.Entity, as
 			if row.fact.KnownAt <= asOf {
 				found = append(found, row)
 			}
+			if len(found) > fewFacts {
+				return nil, false, nil
+			}
 		}
-	}
-	if len(found) > fewFacts {
-		return nil, false, nil
 	}
 	slices.SortFunc(found, func(a, b *mirrored) int { return cmp.Compare(a.seq, b.seq) })
 	found = slices.Compact(found)
