@@ -31,7 +31,7 @@ var arrows = map[string][]string{
 	"scoring/lists":     {".", "ledger"},
 	"scoring/policy":    {".", "document", "expression", "features", "models"},
 	"scoring/states":    {".", "features"},
-	"training":          {".", "document", "features", "models", "history", "ledger", "parquet", "scoring", "scoring/policy",
+	"training": {".", "document", "features", "models", "history", "ledger", "parquet", "scoring", "scoring/policy",
 		"training/lightgbm", "training/report"},
 	"training/lightgbm": {"native"},
 	"training/report":   {"."},

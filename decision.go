@@ -44,7 +44,7 @@ type Decision struct {
 	DegradedReasons  []string       `json:"degraded_reasons"`
 	CaseID           string         `json:"case_id,omitzero"`
 	DuplicateOf      string         `json:"duplicate_of,omitzero"` // the open request on the same payment and amount that came first
-	DryRun           bool           `json:"dry_run,omitzero"` // nothing was recorded, no money may move on it
+	DryRun           bool           `json:"dry_run,omitzero"`      // nothing was recorded, no money may move on it
 	DecidedAt        Instant        `json:"decided_at"`
 	LatencyMS        Latency        `json:"latency_ms"`
 }

@@ -172,7 +172,7 @@ func TestRailsOnWhichPaymentsComeBackMatureLater(t *testing.T) {
 			t.Errorf("%d of %d are settled, want %d; %v", got, size.Rows(), want, err)
 		}
 	}
-	settled(3 + 3 + 18 + 17) // r0, r4, r8; r1, r5, r9; r2 to r70; r3 to r67
+	settled(3 + 3 + 18 + 17)     // r0, r4, r8; r1, r5, r9; r2 to r70; r3 to r67
 	o.Maturity = 30 * vaglio.Day // one age for all
 	settled(18 + 18 + 18 + 17)
 	o.RailMaturity = map[string]vaglio.Instant{"sct_inst": 80 * vaglio.Day}

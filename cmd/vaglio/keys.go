@@ -79,7 +79,8 @@ func newKeys() *cobra.Command {
 			return nil
 		})}
 	rotate.Flags().DurationVar(&overlap, "overlap", 24*time.Hour, "how long the old key stays usable")
-	limitKey := &cobra.Command{Use: "limit ID RATE", Short: "Limit a key to calls a second: a number, `server` for that of the server, or `none`", Args: exactly(2),
+	limitKey := &cobra.Command{Use: "limit ID RATE", Args: exactly(2),
+		Short: "Limit a key to calls a second: a number, `server` for that of the server, or `none`",
 		RunE: withLedger(func(cmd *cobra.Command, l *ledger.Ledger, args []string) error {
 			named, ok := map[string]float64{"server": 0, "none": -1}[args[1]]
 			if ok {

@@ -75,7 +75,8 @@ func newRoot() *cobra.Command {
 	root.PersistentFlags().String("data", "data", "folder of the embedded ClickHouse, the ledger and the models")
 	root.PersistentFlags().String("config", "", "configuration file (YAML): names of flags, and a section for each command")
 	root.AddCommand(newServe(), newDemo(), newImport(), newSimulate(), newTrain(), newRetrain(), newEvaluate(), newDataset(), newScore(), newExplain(),
-		newFeatures(), newModels(), newPolicy(), newLists(), newGuards(), newReplay(), newKeys(), newAudit(), newForget(), newExport(), newSweep(),
+		newFeatures(), newModels(), newPolicy(), newLists(), newGuards(), newReplay(), newKeys(), newAudit(),
+		newForget(), newExport(), newSweep(),
 		newConfig(), newDoctor(), newVersion())
 	return root
 }

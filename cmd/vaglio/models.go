@@ -20,7 +20,9 @@ import (
 
 func newModels() *cobra.Command {
 	cmd := &cobra.Command{Use: "models", Short: "List, show, promote and roll back models, and import one trained elsewhere"}
-	cmd.AddCommand(newModelsList(), newModelsShow(), newModelsPromote(), newModelsRollback(), newModelsWithdraw(), newModelsImport(), newModelsCompare(), newThresholds())
+	cmd.AddCommand(newModelsList(), newModelsShow(), newModelsPromote(), newModelsRollback(),
+		newModelsWithdraw(), newModelsImport(),
+		newModelsCompare(), newThresholds())
 	return cmd
 }
 

@@ -31,7 +31,9 @@ type promotion struct {
 }
 
 func stageFlag(cmd *cobra.Command) *string {
-	return cmd.Flags().String("stage", string(models.Champion), "champion, which decides; challenger, which decides for a share of customers; shadow, which only watches")
+	return cmd.Flags().String("stage", string(models.Champion),
+		
+		"champion, which decides; challenger, which decides for a share of customers; shadow, which only watches")
 }
 
 // forceFlags overrule the gate.
@@ -134,7 +136,8 @@ func (in *installation) promote(cmd *cobra.Command, p promotion, policyFile stri
 }
 
 // gate asks what speaks against a promotion. What is forced is not held against the champion.
-func (in *installation) gate(cmd *cobra.Command, registry *models.Registry, l *ledger.Ledger, p promotion, policyFile string, store *history.Store) (training.Gated, error) {
+func (in *installation) gate(cmd *cobra.Command, registry *models.Registry, l *ledger.Ledger, p promotion, policyFile string,
+	store *history.Store) (training.Gated, error) {
 	model, err := registry.Open(p.Version)
 	if err != nil {
 		return training.Gated{}, err
@@ -214,7 +217,8 @@ func noteModel(ctx context.Context, l *ledger.Ledger, actor, action, version str
 }
 
 // changeStage runs a change of a stage and notes it.
-func changeStage(w *wiring, change func(cmd *cobra.Command, registry *models.Registry) (stage models.Stage, action, version string, err error)) func(*cobra.Command, []string) error {
+func changeStage(w *wiring, change func(*cobra.Command, *models.Registry) (stage models.Stage, action, version string, err error),
+) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) (err error) {
 		in, err := newInstallation(cmd, *w)
 		if err != nil {
@@ -255,7 +259,8 @@ func newModelsRollback() *cobra.Command {
 func newModelsWithdraw() *cobra.Command {
 	var w wiring
 	var stage string
-	cmd := &cobra.Command{Use: "withdraw --stage challenger|shadow", Short: "Leave a stage empty: the champion decides for all, or nothing watches", Args: exactly(0)}
+	cmd := &cobra.Command{Use: "withdraw --stage challenger|shadow", Args: exactly(0),
+		Short: "Leave a stage empty: the champion decides for all, or nothing watches"}
 	cmd.RunE = changeStage(&w, func(cmd *cobra.Command, registry *models.Registry) (models.Stage, string, string, error) {
 		of := models.Stage(stage)
 		if of != models.Challenger && of != models.Shadow {

@@ -251,7 +251,8 @@ func (s *serving) open(in *installation) (net.Listener, error) {
 
 // engine is ready to decide, with what the ledger and the registry say now. follow keeps its models up to date; nil when the
 // flags name one.
-func (s *serving) engine(ctx context.Context, in *installation, store *history.Store, l *ledger.Ledger) (e *scoring.Engine, follow func(context.Context), err error) {
+func (s *serving) engine(ctx context.Context, in *installation, store *history.Store, l *ledger.Ledger) (
+	e *scoring.Engine, follow func(context.Context), err error) {
 	registry, err := in.registry()
 	if err != nil {
 		return nil, nil, err

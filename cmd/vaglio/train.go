@@ -76,7 +76,8 @@ func (t *trainFlags) flags(cmd *cobra.Command) {
 	f.BoolVar(&t.refit, "refit", true, "after validation grow the model on all requests, the newest too; false keeps the one that was validated")
 	f.BoolVar(&o.CustomerGuard, "customer-guard", false, "leave customers of the training requests out of validation and test")
 	f.StringVar(&t.catalogue, "features", "", "feature catalogue (YAML; default: the embedded one, or that of --matrix)")
-	f.BoolVar(&t.auto, "auto-features", false, "look for further features first (as features propose does), train with those that pay; the text is proposed.yaml in the bundle's folder")
+	f.BoolVar(&t.auto, "auto-features", false,
+		"look for further features first, as features propose does, and train with those that pay (proposed.yaml in the bundle's folder)")
 	f.StringSliceVar(&o.Matrix, "matrix", nil, "Parquet files of vaglio dataset to train on instead of a replay; they must cover both periods")
 	f.StringVar(&t.params, "params", "", "LightGBM's parameters (YAML)")
 	f.IntVar(&o.Rounds, "rounds", 0, "most rounds of boosting (default 500, stopped early)")

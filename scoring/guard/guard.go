@@ -232,8 +232,8 @@ func (g *Guard) hold(name, segment, detail string, lasting time.Duration, at vag
 	return &trips[len(trips)-1]
 }
 
-// Sync exchanges counts and trips with the ledger and looks whether rates have become impossible. A trip that a person cleared forgives what was counted before: its hour begins anew. Call it every second or so,
-// from one goroutine.
+// Sync exchanges counts and trips with the ledger and looks whether rates have become impossible. A trip that a person cleared
+// forgives what was counted before: its hour begins anew. Call it every second or so, from one goroutine.
 func (g *Guard) Sync(ctx context.Context, o *policy.Guards) error {
 	at := vaglio.InstantOf(g.now())
 	if err := g.exchangeTrips(ctx); err != nil {
