@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/oklog/ulid/v2"
 	"golang.org/x/sys/unix"
 
 	"vaglio"
@@ -26,6 +27,9 @@ func init() {
 		signal.Ignore(syscall.SIGXFSZ)
 	}
 }
+
+// newID is an id that no run of a test has used before.
+func newID() string { return "rr_" + ulid.Make().String() }
 
 // signalChildren sends a signal to the processes that a server has started.
 func (s *server) signalChildren(sig syscall.Signal) {
@@ -71,7 +75,7 @@ func (s *server) metric(name string) float64 {
 func TestWithAClickHouseThatSaysNothingDecisionsAreReviewsInTimeAndArriveLater(t *testing.T) {
 	s := serve(t, installed(t), "--budget", "80ms")
 	s.signalChildren(syscall.SIGSTOP)
-	r := refundOf(t, "rr_silent", 5)
+	r := refundOf(t, newID(), 5)
 	started := time.Now()
 	d, first := s.score("", &r)
 	if d.Verdict != vaglio.Review || !d.Degraded || len(d.DegradedReasons) != 1 || d.DegradedReasons[0] != "history_unavailable" {
@@ -101,7 +105,7 @@ func TestWithAClickHouseThatSaysNothingDecisionsAreReviewsInTimeAndArriveLater(t
 func TestAFullDiskIsAnswered503AndNothingIsLost(t *testing.T) {
 	data := installed(t)
 	s := serve(t, data)
-	before := refundOf(t, "rr_before_full", 6)
+	before := refundOf(t, newID(), 6)
 	_, first := s.score("", &before)
 	var usual unix.Rlimit
 	limit := func(to *unix.Rlimit, was *unix.Rlimit) {
@@ -114,7 +118,7 @@ func TestAFullDiskIsAnswered503AndNothingIsLost(t *testing.T) {
 	limit(&unix.Rlimit{Cur: 4096, Max: usual.Max}, nil)
 	bodies := map[string]string{}
 	for i := range 5 {
-		r := refundOf(t, fmt.Sprint("rr_full_", i), 7+i)
+		r := refundOf(t, newID(), 7+i)
 		body, err := json.Marshal(&r)
 		if err != nil {
 			t.Fatal(err)
