@@ -32,7 +32,7 @@ type promotion struct {
 
 func stageFlag(cmd *cobra.Command) *string {
 	return cmd.Flags().String("stage", string(models.Champion),
-		
+
 		"champion, which decides; challenger, which decides for a share of customers; shadow, which only watches")
 }
 
