@@ -385,8 +385,11 @@ func TestModelsArePromotedAndRolledBack(t *testing.T) {
 	check(refusal(t, h, "POST", "/v1/models/refund-1/promote", `{"stage":"shadow","share":0.5,"reason":"\n"}`), "invalid-request /share /reason")
 	answer[publishedPolicy](t, h, "POST", "/v1/policy", `{"source":"rules: [{name: large, when: amount > 5, then: review, reason: X}]","reason":"x"}`)
 	answer[map[string]string](t, h, "POST", "/v1/models/refund-2/promote", `{"stage":"shadow"}`)
+	check(refusal(t, h, "POST", "/v1/models/refund-2/promote", `{"stage":"champion"}`), "model-refused")
+	answer[map[string]string](t, h, "POST", "/v1/models/refund-2/promote", `{"stage":"champion","reason":"the other one is broken"}`)
+	check(stages(), "refund-1[challenger] refund-2[champion shadow] ")
 	entries, err := l.AuditLog(t.Context(), 0, 10)
-	if err != nil || len(entries) != 4 || entries[0].Action != "model.promoted" || string(entries[0].Detail) != `{"stage":"challenger","share":0.1,"reason":"looks better"}` {
+	if err != nil || len(entries) != 5 || entries[0].Action != "model.promoted" || string(entries[0].Detail) != `{"stage":"challenger","share":0.1,"reason":"looks better"}` {
 		t.Errorf("%+v, %v", entries, err)
 	}
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -126,8 +127,17 @@ func (s *Server) promote(x *exchange) error {
 	if err != nil {
 		return problemf(NotFound, "the registry has no model of this version")
 	}
-	if err := s.usable(version); err != nil {
+	b, err := s.usable(version)
+	if err != nil {
 		return err
+	}
+	manifest := b.Manifest()
+	against := manifest.Against(told.Stage)
+	if told.Stage == models.Champion {
+		against = append(against, errors.New("only `vaglio models promote` compares it with the champion on the same requests"))
+	}
+	if len(against) > 0 && told.Reason == "" {
+		return problemf(ModelRefused, "%s: promote it all the same with a reason, which is recorded", joined(against))
 	}
 	promotion := models.Promotion{Version: version, At: vaglio.InstantOf(s.now()), Share: told.Share, Reason: told.Reason}
 	if err := s.models.Promote(told.Stage, promotion); err != nil {
@@ -136,16 +146,25 @@ func (s *Server) promote(x *exchange) error {
 	return s.staged(x, "model.promoted", told.Stage, version, told)
 }
 
-// usable is nil for a model that can be opened and decide by the policy in use.
-func (s *Server) usable(version string) error {
+// usable opens a model that can decide by the policy in use.
+func (s *Server) usable(version string) (*models.Bundle, error) {
 	b, err := s.models.Open(version)
 	if err == nil {
 		_, err = s.engine.Fits(scoring.Lineup{Champion: b}, s.engine.Policy())
 	}
 	if err != nil {
-		return &problem{kind: ModelRefused, detail: s.withoutFolder(version, err), cause: err}
+		return nil, &problem{kind: ModelRefused, detail: s.withoutFolder(version, err), cause: err}
 	}
-	return nil
+	return b, nil
+}
+
+// joined is several errors in one line.
+func joined(failures []error) string {
+	texts := make([]string, len(failures))
+	for i, err := range failures {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
 }
 
 func checkStage(bad *vaglio.Invalid, stage models.Stage) {
@@ -198,7 +217,7 @@ func (s *Server) rollbackModel(x *exchange) error {
 	if len(h) < 2 {
 		return problemf(NotFound, "there is no earlier %s", told.Stage)
 	}
-	if err := s.usable(h[1].Version); err != nil {
+	if _, err := s.usable(h[1].Version); err != nil {
 		return err
 	}
 	version, err := s.models.Rollback(told.Stage, vaglio.InstantOf(s.now()))

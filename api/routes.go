@@ -214,7 +214,8 @@ var routes = []route{
 		atOnce: 2, timeout: 30 * time.Second, handle: (*Server).listModels},
 	{method: "POST", path: "/v1/models/:model/promote", name: "promote", summary: "Promote a model",
 		about: "The champion decides, the challenger decides for its share of customers, the shadow only watches. A model that can't be opened, or lacks " +
-			"features that the policy asks for, is refused. Servers take it up within two seconds.",
+			"features that the policy asks for, is refused; so is, without a reason, one whose training was interrupted, and every champion: only " +
+			"the command line compares it with the present one. Servers take it up within two seconds.",
 		scopes: []string{ledger.ScopeAdmin}, bodies: []media{{mediaType: typeJSON, of: stageChange{}, example: `{"stage":"challenger","share":0.05}`}},
 		maxBody: 64 << 10, answer: media{mediaType: typeJSON, of: stagedWire{}}, problems: []Kind{NotFound, InvalidRequest, ModelRefused},
 		atOnce: 2, timeout: 30 * time.Second, handle: (*Server).promote},

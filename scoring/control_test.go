@@ -134,8 +134,12 @@ func TestAListedDeviceIsDenied(t *testing.T) {
 	s.refreshes()
 	d, _ = s.decidesWith(s.request("r"), dry)
 	expect(t, "listed", d.Verdict, vaglio.Deny)
-	if len(d.Rules) != 1 || d.Rules[0].Name != "listed" || !strings.Contains(codes(d.Reasons), "LINKED_FRAUD") {
-		t.Errorf("rules %v, reasons %s", d.Rules, codes(d.Reasons))
+	if len(d.Rules) != 1 || d.Rules[0].Name != "listed" || d.Reasons[0].Code != "LINKED_FRAUD" || !strings.Contains(d.Reasons[0].Text, "on the list") {
+		t.Errorf("rules %v, reasons %+v", d.Rules, d.Reasons)
+	}
+	d, _ = s.decidesWith(s.request("r"), scoring.DecideOptions{DryRun: true, Language: "it"})
+	if !strings.Contains(d.Reasons[0].Text, "elenco") {
+		t.Errorf("in Italian: %s", d.Reasons[0].Text)
 	}
 	s.clock.set(t0 + 10)
 	defer s.clock.set(t0)

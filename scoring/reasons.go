@@ -8,6 +8,7 @@ import (
 	"vaglio"
 	"vaglio/features"
 	"vaglio/models"
+	"vaglio/scoring/policy"
 )
 
 // What matters: a reason's contribution is at least minContribution of log-odds (it moves odds by a tenth), at most
@@ -127,10 +128,18 @@ func (d *decision) allReasons(lang string) []vaglio.Reason {
 	return append(reasons, told...)
 }
 
-// ruleText is what a code says: in words of its own when features can't tell, otherwise as the catalogue has it.
+// ruleText is what a code says when a rule alone gives it: the words of that rule, or those of the built-in one, or else the
+// catalogue's. What the model's features say of the code may be the contrary.
 func (d *decision) ruleText(code, lang string) string {
 	if text, ok := ruleTexts[code]; ok {
 		return text[lang]
+	}
+	for _, hit := range d.outcome.Rules {
+		if r, ok := d.setup.policy.Rule(hit.Name); ok && hit.State == policy.Active && r.Reason == code {
+			if words := r.Words(lang); words != "" {
+				return words
+			}
+		}
 	}
 	if d.vector == nil {
 		return code

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"vaglio"
 	"vaglio/document"
 )
 
@@ -178,6 +179,9 @@ func (r *RuleInfo) part() part {
 		p.put("until", r.Until.String())
 	}
 	p.put("description", r.Description)
+	for _, lang := range vaglio.Languages {
+		p.put("descriptions."+lang, r.Descriptions[lang])
+	}
 	return p
 }
 

@@ -5,6 +5,7 @@
 package policy
 
 import (
+	"cmp"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
@@ -130,6 +131,7 @@ var RequiredActions = []string{"step_up_auth", "hold_funds", "return_to_source",
 // RuleInfo is a rule as it is written.
 type RuleInfo struct {
 	Name, Description string
+	Descriptions      map[string]string // in other languages; nil: none
 	When              string
 	Then              string // approve, review, deny or flag; "" for a rule that is a ceiling only
 	AtMost            bool   // a ceiling: review is the worst that may become of the request
@@ -142,6 +144,9 @@ type RuleInfo struct {
 	From, Until       vaglio.Instant // valid in [From, Until); 0: open
 	Line              int
 }
+
+// Words describe the rule in a language, or else as its author did.
+func (r *RuleInfo) Words(lang string) string { return cmp.Or(r.Descriptions[lang], r.Description) }
 
 // Action is what the rule says, in one word.
 func (r *RuleInfo) Action() string {
@@ -226,6 +231,16 @@ func (p *Policy) Rules() []RuleInfo {
 		infos[i] = p.rules[i].RuleInfo
 	}
 	return infos
+}
+
+// Rule finds a rule by its name.
+func (p *Policy) Rule(name string) (RuleInfo, bool) {
+	for i := range p.rules {
+		if p.rules[i].Name == name {
+			return p.rules[i].RuleInfo, true
+		}
+	}
+	return RuleInfo{}, false
 }
 
 // Segments lists the names of the segments in the order in which they are tried.

@@ -259,7 +259,17 @@ func (p *Policy) readRule(v document.Value) rule {
 	v.Fields(map[string]func(document.Value){
 		"name":        func(document.Value) {},
 		"description": func(v document.Value) { r.Description = v.Text() },
-		"when":        func(v document.Value) { r.When, r.node = p.readCondition(v, &r, true) },
+		"descriptions": func(v document.Value) {
+			r.Descriptions = map[string]string{}
+			v.Each(func(lang string, text document.Value) {
+				if !slices.Contains(vaglio.Languages, lang) {
+					text.Failf("want a language: %s", strings.Join(vaglio.Languages, ", "))
+					return
+				}
+				r.Descriptions[lang] = text.Text()
+			})
+		},
+		"when": func(v document.Value) { r.When, r.node = p.readCondition(v, &r, true) },
 		"then": func(v document.Value) {
 			r.Then = v.OneOf(string(vaglio.Approve), string(vaglio.Review), string(vaglio.Deny), Flag)
 		},
