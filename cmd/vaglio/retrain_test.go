@@ -56,6 +56,7 @@ func TestRetrainInTenMinutes(t *testing.T) {
 	for _, args := range page[3:] {
 		name := strings.Join(args[:min(2, len(args))], " ")
 		if name == "models compare" && args[2] == "--live" { // now that there is something to compare
+			s.untilInUse(`"shadow":"spring"`)
 			for i := range 12 {
 				r := refundOf(t, "rr_live_"+string(rune('a'+i)), 20+i)
 				s.score("", &r)
@@ -121,6 +122,16 @@ func TestRetrainInTenMinutes(t *testing.T) {
 }
 
 // untilDelivered waits until history has the events and decisions of the outbox.
+func (s *server) untilInUse(want string) {
+	s.t.Helper()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if _, body := s.do("GET", "/v1/models", ""); bytes.Contains(body, []byte(want)) {
+			return
+		}
+	}
+	s.t.Fatalf("%s is not taken up", want)
+}
+
 func (s *server) untilDelivered() {
 	s.t.Helper()
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {

@@ -188,7 +188,7 @@ func parseRails(text string) (map[string]vaglio.Instant, error) {
 		}
 		rail, days, ok := strings.Cut(part, "=")
 		age, err := parseDays(days)
-		if !ok || err != nil || !slices.Contains(vaglio.Rails, rail) {
+		if !ok || days == "" || err != nil || !slices.Contains(vaglio.Rails, rail) {
 			return nil, fmt.Errorf("want rails (%s) with days such as card=90d, not %q", strings.Join(vaglio.Rails, ", "), part)
 		}
 		byRail[rail] = age
