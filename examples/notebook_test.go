@@ -58,7 +58,7 @@ func TestRealNotebookTrainsAModelThatIsImported(t *testing.T) {
 	if !strings.Contains(out, "model python-1 answers as it did where it was trained, on 64 golden rows") {
 		t.Errorf("import: %s", out)
 	}
-	run(t, "models", "promote", "--data", in("data"), "python-1")
+	run(t, "models", "promote", "--data", in("data"), "python-1", "--force", "--reason", "tested in the notebook")
 	if show := run(t, "models", "show", "--data", in("data"), "python-1"); !strings.Contains(show, "champion") || !strings.Contains(show, "calibrated by") {
 		t.Errorf("show: %s", show)
 	}
