@@ -165,7 +165,7 @@ var routes = []route{
 		scopes: []string{ledger.ScopeAdmin}, query: []parameter{{name: "reason", about: "of YAML: why; JSON has it in the body",
 			of: &schema{Type: types{"string"}, MinLength: 1, MaxLength: maxReason}, example: "summer"}},
 		bodies: []media{{mediaType: typeJSON, of: policyDraft{}, example: exampleDraft},
-			{mediaType: typeYAML, of: &schema{Type: types{"string"}, Description: "docs/policy.md tells its keys", MinLength: 1}, example: examplePolicy}},
+			{mediaType: typeYAML, of: &schema{Type: types{"object"}, Description: "YAML; docs/policy.md tells its keys"}, example: examplePolicy}},
 		maxBody: 4 << 20, answer: media{mediaType: typeJSON, of: publishedWire{}}, problems: []Kind{InvalidPolicy, InvalidRequest},
 		atOnce: 2, timeout: 30 * time.Second, handle: (*Server).publish},
 	{method: "POST", path: "/v1/policy/publications/:publication/approve", name: "approvePolicy", summary: "Approve a policy as the second person",
