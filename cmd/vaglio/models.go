@@ -220,7 +220,8 @@ func newModelsImport() *cobra.Command {
 			if err := models.Write(dir, contents); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "model %s answers as it did where it was trained, on %d golden rows; `vaglio models promote %s --force --reason …` makes it champion\n",
+			fmt.Fprintf(cmd.OutOrStdout(), "model %s answers as it did where it was trained, on %d golden rows; "+
+				"`vaglio models promote %s --force --reason …` makes it champion\n",
 				m.Version, rows, m.Version)
 			return nil
 		})}
