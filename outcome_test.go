@@ -36,7 +36,7 @@ func TestEveryOutcomeIsItsEvent(t *testing.T) {
 			t.Errorf("%s: %s", outcome, got)
 		}
 	}
-	// DOMAIN.md, labels: what an outcome means for the request.
+	// docs/models.md, Labels: what an outcome means for the request.
 	is("chargeback", `,"amount":1999,"currency":"EUR"`, "chargeback")
 	is("chargeback", `,"reference":"cb-1","fraud_type":"first_party"`, "chargeback fraud_type=first_party reference=cb-1")
 	is("dispute_won", ``, "dispute_won")

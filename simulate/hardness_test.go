@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// Too easy a world flatters every model, too hard a one teaches nothing. The bounds are those of DOMAIN.md section 5;
+// Too easy a world flatters every model, too hard a one teaches nothing. The bounds are practice's;
 // the seed is none of those with which the knobs were tuned.
 func TestFraudIsAsHardToFindAsInLife(t *testing.T) {
 	c := simulate.DefaultConfig()
@@ -133,7 +133,7 @@ func rowsByID(m *training.Matrix) map[string]int {
 	return rows
 }
 
-// ruleHits ranks requests by how many rules of DOMAIN.md section 3 hit them. Ten of the twelve can: listed needs a list
+// ruleHits ranks requests by how many rules of the default policy hit them. Ten of the twelve can: listed needs a list
 // that nobody has filled, and statutory_claim is a ceiling, which finds nothing.
 func ruleHits(t *testing.T, h *history.Store, m *training.Matrix, p training.Period, labelled []training.Prediction) []training.Prediction {
 	t.Helper()

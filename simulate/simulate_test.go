@@ -200,7 +200,7 @@ func crowdedWorld(t *testing.T) world {
 
 func TestLabelsComeAsLateAndAsRarelyAsSaid(t *testing.T) {
 	w := crowdedWorld(t)
-	// DOMAIN.md section 5: median delay in days, share never labelled.
+	// docs/simulator.md: median delay in days, share never labelled.
 	for pattern, want := range map[string]struct{ medianDays, never float64 }{
 		"serial_refunder": {30, 0.4}, "account_takeover": {2, 0}, "mule_deposit": {20, 0}, "device_ring": {14, 0},
 		"not_received_abuse": {20, 0.5}, "spent_disowned": {45, 0}, "double_dip": {45, 0}, "insider": {60, 0},

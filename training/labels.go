@@ -68,7 +68,7 @@ type labelRule struct {
 	means   string // the fraud type, unless the event says another
 }
 
-// labelRules is the table of DOMAIN "Labels". The second spelling of a source is the simulator's.
+// labelRules is the table of docs/models.md, Labels. The second spelling of a source is the simulator's.
 var labelRules = []labelRule{
 	{kind: vaglio.KindFraudConfirmed, sources: []string{vaglio.SourceReview, "reviewer"}, says: Fraud, weight: 0.5},
 	{kind: vaglio.KindFraudConfirmed, sources: []string{vaglio.SourceVictimReport}, says: Fraud, weight: 1, means: "third_party"},
