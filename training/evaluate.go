@@ -175,7 +175,12 @@ func ExamineMatrix(ctx context.Context, b *models.Bundle, own, theirs *Matrix, o
 		if err != nil {
 			return x, err
 		}
-		against = append(against, opponent{"champion " + o.Champion.Manifest().Version, p, verdictsOf(p, o.Champion.Manifest().Thresholds), true})
+		theirs := o.Champion.Manifest()
+		name := "champion " + theirs.Version
+		if theirs.Training.Until > o.Period.From {
+			name += ", which has learnt from some of these requests and flatters itself"
+		}
+		against = append(against, opponent{name, p, verdictsOf(p, theirs.Thresholds), true})
 	}
 	if o.Rules != nil {
 		baseline, err := o.Rules(ctx, x.Matrix)
