@@ -459,7 +459,7 @@ func TestAnyEventsComeBackEqual(t *testing.T) {
 		var text strings.Builder
 		var want [3][]vaglio.Event // by their turn: others, requests, labels
 		for i := range n {
-			e := vaglio.Event{ID: fmt.Sprint(i, value.Draw(r, "id")), OccurredAt: instant.Draw(r, "occurred"), Entities: fields(1).Draw(r, "entities"),
+			e := vaglio.Event{ID: fmt.Sprint(i, "/", value.Draw(r, "id")), OccurredAt: instant.Draw(r, "occurred"), Entities: fields(1).Draw(r, "entities"),
 				Attributes: fields(0).Draw(r, "attributes"), Kind: rapid.SampledFrom([]string{"payment", "refund_requested", "fraud_confirmed", "fraud_cleared", "x_1"}).Draw(r, "kind")}
 			if rapid.Bool().Draw(r, "observed") {
 				e.ObservedAt = instant.Draw(r, "observed")
