@@ -259,6 +259,23 @@ func TestExplorationLetsAFewThroughAndKeepsItsBudget(t *testing.T) {
 	expect(t, "explored in analytics", explored, 3)
 }
 
+func TestWhatIsExploredCountsAgainstTheCapsOfGuards(t *testing.T) {
+	s := newService(t, withPolicy("thresholds: {approve_below: 0, deny_from: 1}\nexploration: {share: 0.5, max_amount: 1000, daily_budget: 90000}\n"+
+		"guards: {approvals_per_hour: 1, on_trip: review, recover: manual}"))
+	s.imports(s.money("paid", "payment", t0-vaglio.Hour, 100_000, "EUR"))
+	for i := range 40 { // half of them are drawn
+		s.decides(s.request(fmt.Sprint("r", i), func(r *vaglio.Request) { r.Amount = int64(100 + i) }))
+	}
+	approved := 0
+	for id, taken := range s.analytics() {
+		expect(t, id+" is explored", taken.Explored, taken.Verdict == vaglio.Approve)
+		if taken.Explored {
+			approved++
+		}
+	}
+	expect(t, "approved", approved, 1)
+}
+
 func TestACustomerIsAlwaysDecidedByTheSameModelAndTheOthersAreHeard(t *testing.T) {
 	s := newService(t, plain)
 	second, third := s.trained(catalogueYAML+"\n# two\n", "2"), s.trained(catalogueYAML+"\n# three\n", "3")

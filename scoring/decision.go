@@ -334,11 +334,11 @@ func (d *decision) conclude(standing ledger.Standing) (ledger.Entry, error) {
 	}
 	situation := d.situation(d.exposure, &standing)
 	d.outcome = d.seat.bound.Conclude(&d.evaluation, situation)
-	d.outcome.Verdict = d.admit(d.outcome.Verdict, &situation)
 	if d.explored && d.outcome.Explorable {
 		d.outcome.Verdict = vaglio.Approve
 		d.outcome.Rules = append(d.outcome.Rules, vaglio.RuleHit{Name: ruleExploration, Action: string(vaglio.Approve), State: policy.Active})
 	}
+	d.outcome.Verdict = d.admit(d.outcome.Verdict, &situation)
 	d.tell(situation, lang)
 	if first := standing.Duplicate; first != nil {
 		out.DuplicateOf = first.RequestID
