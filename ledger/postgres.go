@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"net"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -39,7 +41,10 @@ func openPostgres(ctx context.Context, dsn string) (write, read *sql.DB, err err
 			config.RuntimeParams[name] = value
 		}
 	}
-	write = stdlib.OpenDB(*config)
+	checked := stdlib.OptionShouldPing(func(_ context.Context, p stdlib.ShouldPingParams) bool {
+		return p.IdleDuration > time.Second || spoke(p.Conn.PgConn().Conn())
+	})
+	write = stdlib.OpenDB(*config, checked)
 	write.SetMaxOpenConns(postgresWriters)
 	write.SetMaxIdleConns(postgresWriters)
 	if err := migratePostgres(ctx, write); err != nil {
@@ -47,10 +52,33 @@ func openPostgres(ctx context.Context, dsn string) (write, read *sql.DB, err err
 	}
 	reader := config.Copy()
 	reader.RuntimeParams["default_transaction_read_only"] = "on"
-	read = stdlib.OpenDB(*reader)
+	read = stdlib.OpenDB(*reader, checked)
 	read.SetMaxOpenConns(postgresReaders)
 	read.SetMaxIdleConns(postgresReaders)
 	return write, read, nil
+}
+
+// spoke reports whether an idle server has sent something, or has closed the connection: both are reasons to ping before the
+// connection is used again. It reads nothing and does not wait.
+func spoke(conn net.Conn) bool {
+	if secured, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = secured.NetConn()
+	}
+	socket, ok := conn.(syscall.Conn)
+	if !ok {
+		return true
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return true
+	}
+	silent := false
+	err = raw.Read(func(fd uintptr) bool {
+		_, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		silent = errors.Is(err, syscall.EAGAIN)
+		return true
+	})
+	return err != nil || !silent
 }
 
 // migrationLock is the key of the advisory lock that one replica at a time migrates under.

@@ -171,3 +171,31 @@ func TestAPostgreSQLThatDiesUnderLoadLosesNothing(t *testing.T) {
 		t.Errorf("%d approved, %d reserved, %d events (%v)", approved, held, n, err)
 	}
 }
+
+// TestConnectionsThatDiedWhileIdleAreNotUsed restarts the server behind both pools.
+func TestConnectionsThatDiedWhileIdleAreNotUsed(t *testing.T) {
+	server := ledgertest.Start(t)
+	l := open(t, server.Database(t), ledger.Options{})
+	r := request("rr_1", "c", "p")
+	recorded := func(id string) {
+		r := request(id, "c", "p")
+		if _, _, err := l.Record(t.Context(), claim(r), subject(r), bounded(r, 200_000, new(bool))); err != nil {
+			t.Error(err)
+		}
+	}
+	recorded(r.ID)
+	for turn := range 3 {
+		var readers sync.WaitGroup
+		for range 8 {
+			readers.Go(func() {
+				if _, found, err := l.Lookup(t.Context(), claim(r)); !found || err != nil {
+					t.Error(turn, found, err)
+				}
+			})
+		}
+		readers.Wait()
+		recorded(fmt.Sprint("rr_later_", turn))
+		must(t, server.Kill())
+		must(t, server.Restart())
+	}
+}
