@@ -82,6 +82,30 @@ func (s *Store) ScanDecisions(ctx context.Context, from, until vaglio.Instant, v
 	return s.scanDecisions(ctx, "decided_at >= ? AND decided_at < ?", []any{int64(from), int64(until)}, visit)
 }
 
+// ScanDenials streams the requests that were denied in [from, until), some of them more than once, in no order.
+func (s *Store) ScanDenials(ctx context.Context, from, until vaglio.Instant, visit func(requestID string, at vaglio.Instant) error) error {
+	rows, err := s.conn.Query(ctx, "SELECT request_id, decided_at FROM decisions WHERE decided_at >= ? AND decided_at < ? AND verdict = ?",
+		int64(from), int64(until), string(vaglio.Deny))
+	if err != nil {
+		return fmt.Errorf("scan the denials: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		var at int64
+		if err := rows.Scan(&id, &at); err != nil {
+			return fmt.Errorf("scan the denials: %w", err)
+		}
+		if err := visit(id, vaglio.Instant(at)); err != nil {
+			return err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("scan the denials: %w", err)
+	}
+	return nil
+}
+
 func (s *Store) scanDecisions(ctx context.Context, which string, bound []any, visit func(vaglio.Taken) error) error {
 	rows, err := s.conn.Query(ctx, "SELECT "+decisionColumns+" FROM decisions WHERE "+which+
 		" ORDER BY decided_at, decision_id, precedence DESC LIMIT 1 BY decided_at, decision_id", bound...)

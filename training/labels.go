@@ -2,15 +2,12 @@ package training
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"vaglio"
-	"vaglio/history"
 )
 
 // DefaultMaturity is how long a request must have aged before silence means that it was clean.
@@ -49,37 +46,93 @@ const (
 	Fraud
 )
 
+// LabelSource is who, or what, says fraud or clean of a request.
+type LabelSource uint8
+
+// The sources: those of labels' attributes.source, and what else the table reads.
+const (
+	FromSilence       LabelSource = iota // nothing was said by maturity
+	FromUnnamed                          // a label that names no source
+	FromOther                            // a label that names one of yours
+	FromInvestigation                    // from here on as [vaglio.SourceInvestigation] and its like
+	FromChargeback                       // a label, or the event itself, as with the next ones
+	FromPaymentReturned
+	FromRecall
+	FromDispute
+	FromVictimReport
+	FromReview
+	FromAudit
+)
+
+var labelSources = [...]string{"silence", "unnamed", "other", vaglio.SourceInvestigation, vaglio.SourceChargeback, vaglio.SourcePaymentReturned,
+	vaglio.SourceRecall, vaglio.SourceDispute, vaglio.SourceVictimReport, vaglio.SourceReview, vaglio.SourceAudit}
+
+func (s LabelSource) String() string { return labelSources[s] }
+
+// MarshalText writes the source's name.
+func (s LabelSource) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// sourceOf tells who says what an event says. The simulator has words of its own.
+func sourceOf(f *vaglio.Fact) LabelSource {
+	switch f.Kind {
+	case vaglio.KindChargeback:
+		return FromChargeback
+	case vaglio.KindPaymentReturned:
+		return FromPaymentReturned
+	case vaglio.KindRecallRequested:
+		return FromRecall
+	case vaglio.KindDisputeWon, vaglio.KindDisputeLost:
+		return FromDispute
+	}
+	switch name := f.Attributes.Get(vaglio.AttributeSource); name {
+	case "":
+		return FromUnnamed
+	case "reviewer":
+		return FromReview
+	case "return":
+		return FromPaymentReturned
+	default:
+		if at := slices.Index(labelSources[FromInvestigation:], name); at >= 0 {
+			return FromInvestigation + LabelSource(at)
+		}
+		return FromOther
+	}
+}
+
 // Label is what evidence says of a request.
 type Label struct {
 	Verdict   Verdict
+	Source    LabelSource
 	Weight    float64 // in training, 0 to 1; 0 is left out
 	FraudType string  // "" if clean or unknown
 }
 
 // labelRule is one row of the table of what an event says of a request. Of the rows of a kind the first that fits holds.
 type labelRule struct {
-	kind    string
-	sources []string // of attributes.source; nil: any, or none
-	ofType  string   // attributes.fraud_type must be this; "": anything
-	after   string   // the request must have been paid (refund_paid) or denied (refund_denied) before; "": whatever became of it
-	reason  string   // the request must have claimed this; "": anything
-	says    Verdict
-	weight  float64
-	means   string // the fraud type, unless the event says another
+	kind   string
+	source LabelSource // the label must come from there; 0: from anywhere
+	ofType string      // attributes.fraud_type must be this; "": anything
+	after  string      // the request must have been paid (refund_paid) or denied (refund_denied) before; "": whatever became of it
+	twice  bool        // with what was refunded before, the event must take back more of the payment than came in
+	reason string      // the request must have claimed this; "": anything
+	says   Verdict
+	weight float64
+	means  string // the fraud type, unless the event says another
 }
 
-// labelRules is the table of docs/models.md, Labels. The second spelling of a source is the simulator's.
+// labelRules is the table of docs/models.md, Labels.
 var labelRules = []labelRule{
-	{kind: vaglio.KindFraudConfirmed, sources: []string{vaglio.SourceReview, "reviewer"}, says: Fraud, weight: 0.5},
-	{kind: vaglio.KindFraudConfirmed, sources: []string{vaglio.SourceVictimReport}, says: Fraud, weight: 1, means: "third_party"},
+	{kind: vaglio.KindFraudConfirmed, source: FromReview, says: Fraud, weight: 0.5},
+	{kind: vaglio.KindFraudConfirmed, source: FromVictimReport, says: Fraud, weight: 1, means: "third_party"},
 	{kind: vaglio.KindFraudConfirmed, says: Fraud, weight: 1},
-	{kind: vaglio.KindFraudCleared, sources: []string{vaglio.SourceReview, "reviewer"}, says: Clean, weight: 0.8},
+	{kind: vaglio.KindFraudCleared, source: FromReview, says: Clean, weight: 0.8},
 	{kind: vaglio.KindFraudCleared, says: Clean, weight: 1},
 	{kind: vaglio.KindRecallRequested, ofType: "mule", says: Fraud, weight: 1, means: "mule"},
-	{kind: vaglio.KindChargeback, after: vaglio.KindRefundPaid, says: Fraud, weight: 1, means: "first_party"},
-	{kind: vaglio.KindPaymentReturned, after: vaglio.KindRefundPaid, says: Fraud, weight: 1, means: "first_party"},
+	{kind: vaglio.KindChargeback, after: vaglio.KindRefundPaid, twice: true, says: Fraud, weight: 1, means: "first_party"},
+	{kind: vaglio.KindPaymentReturned, after: vaglio.KindRefundPaid, twice: true, says: Fraud, weight: 1, means: "first_party"},
 	{kind: vaglio.KindChargeback, after: vaglio.KindRefundDenied, says: Unlabelled},
 	{kind: vaglio.KindPaymentReturned, after: vaglio.KindRefundDenied, says: Unlabelled},
+	{kind: vaglio.KindRefundDenied, says: Unlabelled},
 	{kind: vaglio.KindDisputeWon, reason: "unauthorised", says: Fraud, weight: 1, means: "first_party"},
 	{kind: vaglio.KindDisputeLost, after: vaglio.KindRefundDenied, says: Clean, weight: 1},
 }
@@ -98,6 +151,7 @@ var labelKinds = func() (kinds []string) {
 type evidence struct {
 	at        vaglio.Instant
 	id        string
+	source    LabelSource
 	rules     []*labelRule // those that are left to the request's reason
 	weight    float64      // of the event; NaN: of the rule
 	fraudType string
@@ -127,7 +181,7 @@ func (l *Labels) Of(row *Row) Label {
 			label.Verdict = Unlabelled
 			continue
 		}
-		label = Label{Verdict: r.says, Weight: r.weight}
+		label = Label{Verdict: r.says, Source: e.source, Weight: r.weight}
 		if !math.IsNaN(e.weight) {
 			label.Weight = e.weight
 		}
@@ -145,147 +199,6 @@ func (l *Labels) advice() string {
 		return fmt.Sprintf("%d labels became known only after the cut: end the period earlier, or move the cut of the labels", l.Late)
 	}
 	return fmt.Sprintf("history says fraud or clean of %d requests: import labels (%s), or choose a longer period", len(l.of), vaglio.KindFraudConfirmed)
-}
-
-// outcome is when a request was paid and denied, 0 if never.
-type outcome struct {
-	payment      string
-	paid, denied vaglio.Instant
-}
-
-// ReadLabels reads what says fraud or clean of requests from a moment on, as far as it was known at the cut. A dispute is
-// about the request that it names, else about those of its payment that were paid or denied before it. A label that names
-// another event in attributes.clears takes just that back, and says nothing itself.
-func ReadLabels(ctx context.Context, h *history.Store, from, cut vaglio.Instant) (*Labels, error) {
-	l := &Labels{of: map[string][]evidence{}}
-	var disputes []vaglio.Fact // what depends on the outcome of requests
-	asked, payments := map[string]outcome{}, map[string][]string{}
-	cleared := map[string]bool{} // ids of events
-	err := h.Scan(ctx, labelKinds, from, math.MaxInt64, func(f vaglio.Fact) error {
-		switch request, payment := f.Entities.Get(vaglio.EntityRequest), f.Entities.Get(vaglio.EntityPayment); {
-		case f.KnownAt > cut:
-			if f.IsLabel() {
-				l.Late++
-			}
-		case f.IsLabel() && f.Attributes.Get(vaglio.AttributeClears) != "":
-			cleared[strings.Clone(f.Attributes.Get(vaglio.AttributeClears))] = true
-		case f.IsLabel() || f.Kind == vaglio.KindRecallRequested && request != "":
-			l.add(strings.Clone(request), outcome{}, &f)
-		case request != "":
-			asked[strings.Clone(request)] = outcome{}
-			disputes = append(disputes, slim(&f))
-		case payment != "":
-			payments[strings.Clone(payment)] = nil
-			disputes = append(disputes, slim(&f))
-		}
-		return nil
-	})
-	if err == nil && len(disputes) > 0 {
-		err = h.Scan(ctx, []string{vaglio.KindRefundPaid, vaglio.KindRefundDenied}, from, math.MaxInt64, func(f vaglio.Fact) error {
-			if f.KnownAt <= cut {
-				addOutcome(asked, payments, &f)
-			}
-			return nil
-		})
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the labels: %w", err)
-	}
-	for i := range disputes {
-		f := &disputes[i]
-		if request := f.Entities.Get(vaglio.EntityRequest); request != "" {
-			l.add(request, asked[request], f)
-			continue
-		}
-		for _, request := range payments[f.Entities.Get(vaglio.EntityPayment)] {
-			if o := asked[request]; o.paid != 0 && o.paid <= f.OccurredAt || o.denied != 0 && o.denied <= f.OccurredAt {
-				l.add(request, o, f)
-			}
-		}
-	}
-	for request, all := range l.of {
-		if all = slices.DeleteFunc(all, func(e evidence) bool { return cleared[e.id] }); len(all) == 0 {
-			delete(l.of, request)
-			continue
-		}
-		l.of[request] = all
-		slices.SortFunc(all, func(a, b evidence) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.id, b.id)) })
-	}
-	return l, nil
-}
-
-// slim is what a dispute says, without the event's memory.
-func slim(f *vaglio.Fact) vaglio.Fact {
-	out := vaglio.Fact{Event: vaglio.Event{ID: strings.Clone(f.ID), Kind: strings.Clone(f.Kind), OccurredAt: f.OccurredAt}}
-	for _, name := range []string{vaglio.EntityRequest, vaglio.EntityPayment} {
-		if value := f.Entities.Get(name); value != "" {
-			out.Entities = out.Entities.With(name, strings.Clone(value))
-		}
-	}
-	for _, name := range []string{vaglio.AttributeSource, vaglio.AttributeFraudType, vaglio.AttributeWeight} {
-		if value := f.Attributes.Get(name); value != "" {
-			out.Attributes = out.Attributes.With(name, strings.Clone(value))
-		}
-	}
-	return out
-}
-
-// addOutcome notes a refund_paid or refund_denied of a request that is disputed, or whose payment is.
-func addOutcome(asked map[string]outcome, payments map[string][]string, f *vaglio.Fact) {
-	request, payment := f.Entities.Get(vaglio.EntityRequest), f.Entities.Get(vaglio.EntityPayment)
-	o, known := asked[request]
-	_, disputed := payments[payment]
-	if request == "" || !known && !disputed {
-		return
-	}
-	request = strings.Clone(request)
-	if disputed && o.payment == "" {
-		o.payment = strings.Clone(payment)
-		payments[o.payment] = append(payments[o.payment], request)
-	}
-	at := &o.paid
-	if f.Kind == vaglio.KindRefundDenied {
-		at = &o.denied
-	}
-	if *at == 0 || f.OccurredAt < *at {
-		*at = f.OccurredAt
-	}
-	asked[request] = o
-}
-
-// add notes what an event says of a request.
-func (l *Labels) add(request string, o outcome, f *vaglio.Fact) {
-	source, fraudType := f.Attributes.Get(vaglio.AttributeSource), f.Attributes.Get(vaglio.AttributeFraudType)
-	e := evidence{at: f.OccurredAt, weight: math.NaN()}
-	for i := range labelRules {
-		r := &labelRules[i]
-		var before vaglio.Instant
-		switch r.after {
-		case vaglio.KindRefundPaid:
-			before = o.paid
-		case vaglio.KindRefundDenied:
-			before = o.denied
-		}
-		if r.kind == f.Kind && (r.sources == nil || slices.Contains(r.sources, source)) && (r.ofType == "" || r.ofType == fraudType) &&
-			(r.after == "" || before != 0 && before <= f.OccurredAt) {
-			e.rules = append(e.rules, r)
-			if r.reason == "" {
-				break
-			}
-		}
-	}
-	if e.rules == nil {
-		return
-	}
-	e.id, e.fraudType = strings.Clone(f.ID), knownFraudType(fraudType)
-	if text := f.Attributes.Get(vaglio.AttributeWeight); text != "" {
-		if weight, err := strconv.ParseFloat(text, 64); err == nil && weight >= 0 && weight <= 1 {
-			e.weight = weight
-		} else {
-			l.BadWeights++
-		}
-	}
-	l.of[request] = append(l.of[request], e)
 }
 
 // knownFraudType is the type without the event's memory; the set is open.
@@ -326,7 +239,7 @@ func (l Label) apply(row *Row) bool {
 	if l.Verdict == Unlabelled || l.Weight == 0 {
 		return false
 	}
-	row.Fraud, row.Weight, row.FraudType = l.Verdict == Fraud, l.Weight, l.FraudType
+	row.Fraud, row.Source, row.Weight, row.FraudType = l.Verdict == Fraud, l.Source, l.Weight, l.FraudType
 	return true
 }
 

@@ -29,8 +29,9 @@ type Row struct {
 	Weight     float64 // of its label, 0..1; 1 until labelled
 	Propensity float64 // chance with which its outcome could become known, above 0 and up to 1
 	BaseKnown  bool
-	Fraud      bool   // meaningful once labelled
-	FraudType  string // "" if clean or unknown
+	Fraud      bool        // meaningful once labelled
+	Source     LabelSource // likewise
+	FraudType  string      // "" if clean or unknown
 }
 
 // Traits are what segments of requests are cut by, as the requests said them: "" what they did not say.
