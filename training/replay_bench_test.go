@@ -2,10 +2,10 @@ package training
 
 import (
 	"cmp"
+	_ "embed"
 	"fmt"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 
@@ -14,29 +14,12 @@ import (
 	"vaglio/history"
 )
 
+//go:embed testdata/thirty.yaml
+var thirtyYAML []byte
+
 // thirty is a catalogue of thirty features over three kinds of timelines.
 var thirty = func() *features.Catalogue {
-	var yaml strings.Builder
-	yaml.WriteString("name: thirty\nfeatures:\n")
-	add := func(format string, args ...any) { fmt.Fprintf(&yaml, "  - {name: "+format+"}\n", args...) }
-	for _, days := range []int{1, 30, 180} {
-		for _, kind := range []string{"payment", "payment_settled", "login", "refund_requested"} {
-			add("%s_%dd, entity: customer, events: [%s], aggregate: count, window: %dd", kind, days, kind, days)
-		}
-		for _, aggregate := range []string{"sum", "mean", "max"} {
-			add("payment_%s_%dd, entity: customer, events: [payment], aggregate: %s, of: amount, window: %dd", aggregate, days, aggregate, days)
-		}
-	}
-	add("since_login, entity: customer, events: [login], aggregate: since_last, window: all")
-	add("age, entity: customer, events: [login, payment], aggregate: since_first, window: all")
-	add("devices_90d, entity: customer, events: [login], aggregate: distinct, of: device, window: 90d")
-	add("device_customers_30d, entity: device, events: [login, payment], aggregate: distinct, of: customer, window: 30d")
-	add("device_requests_30d, entity: device, events: [refund_requested], aggregate: count, window: 30d")
-	add("payment_age, entity: payment, events: [payment], aggregate: since_first, window: all")
-	add("payment_requests, entity: payment, events: [refund_requested], aggregate: count, window: all")
-	add("ratio, expr: request.amount / payment_mean_30d")
-	add("reason, categorical: request.reason, categories: [other, not_received]")
-	c, err := features.Parse([]byte(yaml.String()))
+	c, err := features.Parse(thirtyYAML)
 	if err != nil {
 		panic(err)
 	}

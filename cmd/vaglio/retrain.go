@@ -5,11 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -76,9 +72,6 @@ const actorRetrain = "retrain"
 // madeByRetrain marks the versions that a retraining made.
 const madeByRetrain = "auto-"
 
-// longestWait bounds how long the clock is not looked at: it may be set.
-const longestWait = time.Hour
-
 func (r *retraining) run(cmd *cobra.Command) (err error) {
 	every, err := parseDays(r.every)
 	if err == nil && every == 0 && !r.once {
@@ -109,26 +102,16 @@ func (r *retraining) run(cmd *cobra.Command) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	for !r.once {
-		next, err := nextRetraining(registry, every)
-		if err != nil {
-			return err
+	if r.once {
+		return r.round(cmd, registry)
+	}
+	train := func(context.Context) error { return r.round(cmd, registry) }
+	return retrainWhenDue(cmd.Context(), registry, every, train, func(next vaglio.Instant, failure error) {
+		if failure != nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "retraining: %v\n", failure)
 		}
 		fmt.Fprintf(cmd.ErrOrStderr(), "the next training is at %s\n", next)
-		if waitUntil(cmd.Context(), next) != nil {
-			return nil
-		}
-		if err := r.round(cmd, registry); err != nil {
-			if cmd.Context().Err() != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "retraining: %v; it is tried again in %v\n", err, longestWait)
-			if waitUntil(cmd.Context(), vaglio.InstantOf(time.Now().Add(longestWait))) != nil {
-				return nil
-			}
-		}
-	}
-	return r.round(cmd, registry)
+	})
 }
 
 // lockRetraining keeps a second retraining away from a registry.
@@ -142,33 +125,6 @@ func lockRetraining(in *installation) (unlock func() error, err error) {
 		return nil, errors.New("another retraining runs on this registry")
 	}
 	return lock.Unlock, nil
-}
-
-// nextRetraining is when the newest model that a retraining made becomes too old; without one it is now.
-func nextRetraining(registry *models.Registry, every vaglio.Instant) (vaglio.Instant, error) {
-	entries, err := registry.List()
-	if err != nil {
-		return 0, err
-	}
-	next := vaglio.InstantOf(time.Now())
-	newest := vaglio.Instant(0)
-	for _, e := range entries {
-		if strings.HasPrefix(e.Version, madeByRetrain) {
-			newest = max(newest, e.Manifest.CreatedAt)
-		}
-	}
-	return max(next, newest+every), nil
-}
-
-func waitUntil(ctx context.Context, at vaglio.Instant) error {
-	for wait := time.Until(at.Time()); wait > 0; wait = time.Until(at.Time()) {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(min(wait, longestWait)):
-		}
-	}
-	return nil
 }
 
 // round trains once, gates, promotes to what --stage says, and notes what it did. History is its own only as long as it lasts:
@@ -323,72 +279,4 @@ func (r *retraining) promote(cmd *cobra.Command, in *installation, registry *mod
 	done.Stage = r.stage
 	fmt.Fprintf(out, "model %s is %s; `vaglio models promote %s` makes it champion\n", version, stage, version)
 	return nil
-}
-
-// keepRetraining runs a retraining in a process of its own whenever the newest model is older than every, until ctx ends. It
-// goes along with the server's history and ledger, and gives way to it on the processors.
-func keepRetraining(ctx context.Context, in *installation, every vaglio.Instant) {
-	registry, err := in.registry()
-	for err == nil {
-		var next vaglio.Instant
-		if next, err = nextRetraining(registry, every); err != nil || waitUntil(ctx, next) != nil {
-			break
-		}
-		if failure := retrainBeside(ctx, in); ctx.Err() == nil && failure != nil {
-			in.log.Error("retraining failed, and is tried again in an hour", "error", failure)
-			if waitUntil(ctx, vaglio.InstantOf(time.Now().Add(longestWait))) != nil {
-				break
-			}
-		}
-	}
-	if err != nil {
-		in.log.Error("there will be no retraining", "error", err)
-	}
-}
-
-func retrainBeside(ctx context.Context, in *installation) error {
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find our own binary: %w", err)
-	}
-	child := exec.CommandContext(ctx, self, "retrain", "--once")
-	child.Env = append(os.Environ(), "VAGLIO_DATA="+in.data)
-	for name, value := range map[string]string{"clickhouse": in.wiring.clickhouse, "cluster": in.wiring.cluster, "ledger": in.wiring.ledger,
-		"base-currency": in.wiring.baseCurrency} {
-		if value != "" {
-			child.Env = append(child.Env, variableOf(name)+"="+value)
-		}
-	}
-	said := &lastLines{}
-	child.Stdout, child.Stderr = said, said
-	child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	child.Cancel, child.WaitDelay = func() error { return child.Process.Signal(syscall.SIGTERM) }, time.Minute
-	if err := child.Start(); err != nil {
-		return fmt.Errorf("start %s retrain: %w", self, err)
-	}
-	const niceness = 10
-	if err := syscall.Setpriority(syscall.PRIO_PGRP, child.Process.Pid, niceness); err != nil {
-		in.log.Warn("the retraining has the server's own priority", "error", err)
-	}
-	in.log.Info("retraining begins", "pid", child.Process.Pid)
-	if err := child.Wait(); err != nil {
-		return fmt.Errorf("%w: %s", err, said)
-	}
-	in.log.Info("retraining ended", "said", said.String())
-	return nil
-}
-
-// lastLines keeps the end of what is written to it.
-type lastLines struct{ text []byte }
-
-func (l *lastLines) Write(p []byte) (int, error) {
-	const most = 1000
-	l.text = append(l.text, p...)
-	l.text = l.text[max(0, len(l.text)-most):]
-	return len(p), nil
-}
-
-func (l *lastLines) String() string {
-	lines := strings.Split(strings.TrimSpace(string(l.text)), "\n")
-	return strings.Join(lines[max(0, len(lines)-3):], "; ")
 }

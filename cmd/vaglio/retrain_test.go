@@ -158,14 +158,3 @@ func TestRetrainRefusesWhatItCantDo(t *testing.T) {
 	refused("--share: want a share", "--share", "120%")
 	refused("--window: want", "--window", "0d")
 }
-
-func TestWithoutAModelARetrainingIsDueNow(t *testing.T) {
-	registry, err := models.OpenRegistry(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := vaglio.InstantOf(time.Now())
-	if next, err := nextRetraining(registry, 7*vaglio.Day); err != nil || next < before || next > before+vaglio.Hour {
-		t.Errorf("without a model it is due at %v, %v", next, err)
-	}
-}

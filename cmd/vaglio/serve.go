@@ -36,6 +36,7 @@ type serving struct {
 	key      string
 	// retrain is how old the newest model of a retraining may get, as text; "": there is no retraining.
 	retrain string
+	config  string // file of the settings, "" if none
 }
 
 func (s *serving) flags(cmd *cobra.Command) {
@@ -70,6 +71,9 @@ func newServe() *cobra.Command {
 				if every, err := parseDays(s.retrain); err != nil || every == 0 {
 					return usagef("--retrain-every: want a number of days such as 7d, not %q", s.retrain)
 				}
+			}
+			if s.config, err = cmd.Flags().GetString("config"); err != nil {
+				return err
 			}
 			running, err := s.start(cmd.Context(), in)
 			if err != nil {
@@ -201,7 +205,7 @@ func (s *serving) serveOn(ctx context.Context, in *installation, store *history.
 	v.work.Go(func() { engine.Attend(background) })
 	v.work.Go(func() { keepHouse(background, in, l) })
 	if every, err := parseDays(s.retrain); err == nil && every > 0 {
-		v.work.Go(func() { keepRetraining(background, in, every) })
+		v.work.Go(func() { s.keepRetraining(background, in, bundles, every) })
 	}
 	if follow != nil {
 		v.work.Go(func() { follow(background) })

@@ -219,8 +219,9 @@ func (t *trainFlags) run(cmd *cobra.Command, in *installation, o training.Option
 	if err := t.finish(cmd, in, &o); err != nil {
 		return err
 	}
-	bar := newProgress()
+	bar, took := newProgress(), laps{last: time.Now()}
 	o.Progress = func(p training.Progress) {
+		took.end(p.Step)
 		if p.Step == "labels" {
 			bar.end()
 			fmt.Fprintf(cmd.ErrOrStderr(), "%d of %d requests have a settled label; %s\n", p.Done, p.Total, p.Note)
@@ -236,6 +237,7 @@ func (t *trainFlags) run(cmd *cobra.Command, in *installation, o training.Option
 	}
 	bundle, evaluation, err := training.Train(cmd.Context(), o)
 	bar.end()
+	took.end("write")
 	if bundle != nil && proposed != nil {
 		err = errors.Join(err, os.WriteFile(filepath.Join(o.Dir, "proposed.yaml"), proposed, 0o644))
 	}
@@ -257,7 +259,7 @@ func (t *trainFlags) run(cmd *cobra.Command, in *installation, o training.Option
 		fmt.Fprintf(cmd.ErrOrStderr(), "model %s is in %s, and is not promoted\n", manifest.Version, o.Dir)
 		return errors.Join(err, printed)
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "model %s is in %s\n", manifest.Version, o.Dir)
+	fmt.Fprintf(cmd.ErrOrStderr(), "model %s is in %s; it took %v\n", manifest.Version, o.Dir, &took)
 	if !t.promote {
 		return nil
 	}
@@ -269,6 +271,36 @@ func (t *trainFlags) run(cmd *cobra.Command, in *installation, o training.Option
 	p := t.promotion
 	p.Version, p.stage, p.actor = o.Version, models.Champion, actorCommand
 	return in.promote(cmd, p, t.policy, o.History)
+}
+
+// laps adds up the time that steps took.
+type laps struct {
+	last  time.Time
+	steps []string
+	took  []time.Duration
+}
+
+// end counts the time since the last call for a step.
+func (l *laps) end(step string) {
+	now := time.Now()
+	at := slices.Index(l.steps, step)
+	if at < 0 {
+		at = len(l.steps)
+		l.steps, l.took = append(l.steps, step), append(l.took, 0)
+	}
+	l.took[at] += now.Sub(l.last)
+	l.last = now
+}
+
+// String is "replay 1m2s, validate 40s" and so on, in the order in which steps ended first; those below a tenth of a second are left out.
+func (l *laps) String() string {
+	var parts []string
+	for i, step := range l.steps {
+		if took := l.took[i].Round(100 * time.Millisecond); took > 0 {
+			parts = append(parts, fmt.Sprint(step, " ", took))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // finish fills in what a report and thresholds from money look at besides.

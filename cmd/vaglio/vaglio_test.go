@@ -140,7 +140,25 @@ type server struct {
 	t       testing.TB
 	process *exec.Cmd
 	url     string
-	log     *bytes.Buffer
+	log     *logged
+}
+
+// logged is what a process says, to be read while it speaks.
+type logged struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 func serve(t testing.TB, data string, args ...string) *server {
@@ -151,7 +169,7 @@ func serve(t testing.TB, data string, args ...string) *server {
 	}
 	address := listener.Addr().String()
 	listener.Close()
-	s := &server{t: t, url: "http://" + address, log: &bytes.Buffer{}}
+	s := &server{t: t, url: "http://" + address, log: &logged{}}
 	s.process = vaglioCommand(context.Background(), append([]string{"serve", "--data", data, "--listen", address, "--budget", "20s"}, args...)...)
 	s.process.Stderr = s.log
 	if err := s.process.Start(); err != nil {
