@@ -132,15 +132,17 @@ type Taken struct {
 	RiskScore             float64
 	ModelVersion          string // "" without a model
 	PolicyVersion         string
-	Stage                 string  // of the model that decided: champion or challenger; "" without
-	Explored              bool    // let through although the policy would not have
-	Propensity            float64 // the chance with which requests like this one got this verdict; 1 unless exploration was on
-	Audit                 bool    // an approval drawn for silent review
-	Degraded              bool
-	DegradedReasons       []string
-	Rules                 []RuleHit
-	Shadows               []Shadow
-	LatencyMS             float64
+	Stage                 string // of the model that decided: champion or challenger; "" without
+	Explored              bool   // let through although the policy would not have
+	// Propensity is 1 unless exploration could have let the request through: then the chance with which it was let through, or
+	// was not; 0 if it could not be, since the day's budget had no room for it.
+	Propensity      float64
+	Audit           bool // an approval drawn for silent review
+	Degraded        bool
+	DegradedReasons []string
+	Rules           []RuleHit
+	Shadows         []Shadow
+	LatencyMS       float64
 }
 
 // Shadow is what a model that does not decide said of a request.

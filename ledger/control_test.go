@@ -170,6 +170,9 @@ func exploring(t *testing.T, open opener) {
 	l := open(ledger.Options{})
 	spend := func(when vaglio.Instant, amount int64, want bool) {
 		t.Helper()
+		if got, err := l.ExplorationAffords(t.Context(), when, amount, 1000); got != want || err != nil {
+			t.Errorf("affords %d of 1000: %t, %v", amount, got, err)
+		}
 		if got, err := l.SpendExploration(t.Context(), when, amount, 1000); got != want || err != nil {
 			t.Errorf("%d of 1000: %t, %v", amount, got, err)
 		}

@@ -145,3 +145,13 @@ func (l *Ledger) SpendExploration(ctx context.Context, at vaglio.Instant, amount
 	n, err := result.RowsAffected()
 	return n > 0, err
 }
+
+// ExplorationAffords reports whether [Ledger.SpendExploration] would find enough left, and takes nothing.
+func (l *Ledger) ExplorationAffords(ctx context.Context, at vaglio.Instant, amountMinor, budgetMinor int64) (affords bool, err error) {
+	err = l.read.QueryRowContext(ctx, `SELECT CAST($2 AS BIGINT) + COALESCE(SUM(spent), 0) <= CAST($3 AS BIGINT) FROM exploration WHERE day = CAST($1 AS BIGINT)`,
+		int64(at/vaglio.Day), amountMinor, budgetMinor).Scan(&affords)
+	if err != nil {
+		return false, fmt.Errorf("read what is left for exploration: %w", err)
+	}
+	return affords, nil
+}

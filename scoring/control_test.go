@@ -247,16 +247,21 @@ func TestExplorationLetsAFewThroughAndKeepsItsBudget(t *testing.T) {
 		}
 	}
 	expect(t, "approved, of a budget for three", approved, 3)
-	explored := 0
+	explored, without := 0, 0
 	for id, taken := range s.analytics() {
-		if taken.Explored {
+		switch {
+		case taken.Explored:
 			explored++
+		case taken.Propensity == 0: // nothing could let it through any more
+			without++
+			continue
 		}
 		if taken.Propensity != 0.5 {
 			t.Errorf("%s: propensity %v", id, taken.Propensity)
 		}
 	}
 	expect(t, "explored in analytics", explored, 3)
+	expect(t, "those that came after the budget was spent are told", without >= 20, true)
 }
 
 func TestWhatIsExploredCountsAgainstTheCapsOfGuards(t *testing.T) {

@@ -42,13 +42,13 @@ type decision struct {
 	evaluation policy.Evaluation
 	shadows    []vaglio.Shadow
 	explored   bool // exploration lets it through, and has paid for it
+	affordable bool // the day's budget of exploration had room for it, whether it was drawn or not
 	admitted   bool // the guard has counted its approval
 
 	exposure exposure
 	shown    exposure        // by history alone; the search for a counterfactual went by it
 	search   *search         // for a counterfactual; nil while an approval is expected
 	told     []vaglio.Reason // by the model
-	evidence func(feature int) []string
 	inputs   []byte          // encoded, see Inputs; without what conclude adds
 	prepared vaglio.Decision // all of it that does not depend on other decisions
 	outcome  policy.Outcome
@@ -193,7 +193,6 @@ func (d *decision) computeFeatures() {
 	d.vector = make([]float64, len(d.seat.catalogue.Features()))
 	d.states = d.known.state
 	d.seat.catalogue.Vector(d.vector, &d.fact, d.states)
-	d.evidence = func(feature int) []string { return d.seat.catalogue.Evidence(feature, &d.fact, d.states, maxEvidence) }
 }
 
 // evaluate has the policy do what it can without the transaction.
@@ -311,15 +310,19 @@ func (d *decision) draw(use string) float64 {
 const ruleExploration = "exploration"
 
 // explore draws whether the request is let through although the score alone is against it, and pays for it from the day's budget.
+// What is not drawn asks the budget too: its chance was none if the budget had no room.
 func (d *decision) explore(ctx context.Context) (err error) {
 	x := d.setup.policy.Exploration
-	if x.Share == 0 || d.options.DryRun || d.draw(ruleExploration) >= x.Share {
+	if x.Share == 0 || d.options.DryRun ||
+		!d.seat.bound.Conclude(&d.evaluation, d.situation(d.shown, &ledger.Standing{})).Explorable {
 		return nil
 	}
-	if !d.seat.bound.Conclude(&d.evaluation, d.situation(d.shown, &ledger.Standing{})).Explorable {
-		return nil
+	if d.draw(ruleExploration) >= x.Share {
+		d.affordable, err = d.engine.ledger.ExplorationAffords(ctx, d.moment, d.fact.BaseAmount, x.DailyBudget)
+		return err
 	}
 	d.explored, err = d.engine.ledger.SpendExploration(ctx, d.moment, d.fact.BaseAmount, x.DailyBudget)
+	d.affordable = d.explored
 	return err
 }
 
@@ -427,8 +430,13 @@ func (d *decision) taken() vaglio.Taken {
 		t.ModelVersion, t.Stage = out.Model.Version, d.seat.stage
 	}
 	if share := d.setup.policy.Exploration.Share; d.outcome.Explorable && share > 0 {
-		if t.Explored, t.Propensity = d.explored, 1-share; d.explored {
+		switch t.Explored = d.explored; {
+		case d.explored:
 			t.Propensity = share
+		case d.affordable:
+			t.Propensity = 1 - share
+		default:
+			t.Propensity = 0
 		}
 	}
 	t.Audit = out.Verdict == vaglio.Approve && !t.Explored && d.draw("audit") < d.setup.policy.AuditSample

@@ -22,17 +22,58 @@ const decisionDelay = vaglio.Day
 // through count: they were drawn by lot, so each stands for 1/propensity of its like (Horvitz and Thompson 1952), and the
 // others, whose labels are what reviewers believed, would count the same requests a second time.
 type propensities struct {
-	of   map[string]float64 // of requests that were let through
-	held map[string]bool    // their like that were not
+	of   map[string]lot  // of requests that were let through
+	held map[string]bool // their like that were not
+	lots lots
+}
+
+// lot is the chance with which a decision let its request through, as it was logged, and its span.
+type lot struct {
+	chance float64
+	span   vaglio.Instant
+}
+
+// lotSpan is the time within which requests for which a day's budget had room stand for those for which it had none. By the day
+// they would stand for too many: a budget for n ends a day at its nth lot, and 1/(the share of the day until then) is by
+// about 1/n too large on average, as Haldane 1945 shows of sampling until the nth find. Over many days that evens out.
+const lotSpan = 30 * vaglio.Day
+
+// lots are the decisions by span that exploration could have changed, had the budgets been without end. Whether there was room
+// for a request depends on what came before it, never on its own lot, so while there was the logged chance is the true one. For
+// those that came later stand the others of the span: a request's chance is the logged one times the share of the span's
+// for which there was room.
+type lots map[vaglio.Instant]*struct{ all, room int }
+
+// note counts a decision, if exploration could have changed it.
+func (s lots) note(d *vaglio.Taken) (l lot, could bool) {
+	l = lot{d.Propensity, d.DecidedAt / lotSpan}
+	if !d.Explored && !(d.Propensity < 1) {
+		return l, false
+	}
+	of := s[l.span]
+	if of == nil {
+		of = &struct{ all, room int }{}
+		s[l.span] = of
+	}
+	of.all++
+	if d.Propensity > 0 {
+		of.room++
+	}
+	return l, true
+}
+
+// chance is that of a request of its span, without regard to leastPropensity.
+func (s lots) chance(l lot) float64 {
+	return l.chance * float64(s[l.span].room) / float64(s[l.span].all)
 }
 
 func readPropensities(ctx context.Context, h *history.Store, p Period) (propensities, error) {
-	out := propensities{map[string]float64{}, map[string]bool{}}
+	out := propensities{map[string]lot{}, map[string]bool{}, lots{}}
 	err := h.ScanDecisions(ctx, p.From, p.Until+decisionDelay, func(d vaglio.Taken) error {
-		switch {
+		switch l, could := out.lots.note(&d); {
 		case d.Explored:
-			out.of[strings.Clone(d.RequestID)] = d.Propensity
-		case d.Propensity < 1:
+			out.of[strings.Clone(d.RequestID)] = l
+		case could:
 			out.held[strings.Clone(d.RequestID)] = true
 		}
 		return nil
@@ -53,8 +94,8 @@ func (p *propensities) apply(m *Matrix) (out *Matrix, held int) {
 			held++
 			continue
 		}
-		if chance, explored := p.of[row.ID]; explored {
-			row.Propensity = min(1, max(chance, leastPropensity))
+		if l, explored := p.of[row.ID]; explored {
+			row.Propensity = min(1, max(p.lots.chance(l), leastPropensity))
 		}
 		kept.Rows = append(kept.Rows, row)
 		kept.X = append(kept.X, m.vector(i)...)
@@ -73,6 +114,7 @@ type Exploration struct {
 	Lost      int64 `json:"lost"`      // of that to frauds
 	Clipped   int   `json:"clipped"`   // whose chance was below 1 in 20: they count for 20
 	Held      int   `json:"held"`      // requests of the same kind that were not let through
+	Late      int   `json:"late"`      // of these, when the day's budget had no room for them
 	Audit     Audit `json:"audit"`
 }
 
@@ -90,19 +132,21 @@ type Audit struct {
 func ReadExploration(ctx context.Context, h *history.Store, p Period, cut, matureAt vaglio.Instant) (Exploration, error) {
 	var x Exploration
 	paid, drawn := map[string]int64{}, map[string]bool{}
+	all, explored := lots{}, []lot{}
 	err := h.ScanDecisions(ctx, p.From, p.Until, func(d vaglio.Taken) error {
-		switch {
+		switch l, could := all.note(&d); {
 		case d.Explored:
 			x.Requests++
 			if d.BaseKnown {
 				x.Paid += d.BaseAmount
 			}
-			if d.Propensity < leastPropensity {
-				x.Clipped++
-			}
+			explored = append(explored, l)
 			paid[strings.Clone(d.RequestID)] = d.BaseAmount
-		case d.Propensity < 1:
+		case could:
 			x.Held++
+			if d.Propensity == 0 {
+				x.Late++
+			}
 		case d.Verdict == vaglio.Approve:
 			x.Audit.Approvals++
 			if d.Audit {
@@ -112,6 +156,11 @@ func ReadExploration(ctx context.Context, h *history.Store, p Period, cut, matur
 		}
 		return nil
 	})
+	for _, l := range explored {
+		if all.chance(l) < leastPropensity {
+			x.Clipped++
+		}
+	}
 	if err == nil && x.Requests > 0 {
 		err = x.settle(ctx, h, p, cut, matureAt, paid)
 	}
@@ -208,6 +257,9 @@ func (x *Exploration) Text(currency string) string {
 	if x.Requests > 0 {
 		fmt.Fprintf(&out, "%d requests for %s were let through by exploration, %d of their like were not; %d turned out fraud (%s), %d clean, %d are not settled.",
 			x.Requests, money(x.Paid), x.Held, x.Frauds, money(x.Lost), x.Clean, x.Unsettled)
+		if x.Late > 0 {
+			fmt.Fprintf(&out, " For %d of these the day's budget had no room any more: where inverse propensity weighs, those of the same 30 days for which it had stand for them.", x.Late)
+		}
 		if x.Clipped > 0 {
 			fmt.Fprintf(&out, " %d had less than 1 chance in 20 and count for 20 where inverse propensity weighs.", x.Clipped)
 		}
