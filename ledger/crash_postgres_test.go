@@ -28,7 +28,7 @@ func TestKilledBeforeItsCommitAStepHasNotHappenedOnPostgreSQL(t *testing.T) {
 	}
 	until := func(what, query string) {
 		t.Helper()
-		for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
 			var there bool
 			must(t, e.raw.QueryRow(query).Scan(&there))
 			if there {

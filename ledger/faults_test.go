@@ -25,6 +25,7 @@ type socket struct {
 	listener net.Listener
 	silent   atomic.Bool
 	open     sync.Map
+	accepts  sync.WaitGroup
 	work     sync.WaitGroup
 }
 
@@ -42,11 +43,12 @@ func behindASocket(t *testing.T, dsn string) (string, *socket) {
 	must(t, err)
 	t.Cleanup(func() {
 		must(t, s.listener.Close())
+		s.accepts.Wait() // what it has accepted last is to be closed, too
 		s.open.Range(func(c, _ any) bool { c.(net.Conn).Close(); return true })
 		s.work.Wait()
 		must(t, os.RemoveAll(dir))
 	})
-	s.work.Go(func() {
+	s.accepts.Go(func() {
 		for {
 			client, err := s.listener.Accept()
 			if err != nil {
@@ -87,12 +89,12 @@ func (s *socket) pass(to, from net.Conn, silent *atomic.Bool) {
 
 // TestAPostgreSQLThatSaysNothingEndsEveryCall bounds nothing but that calls end: without a bound they never would.
 func TestAPostgreSQLThatSaysNothingEndsEveryCall(t *testing.T) {
-	defer ledger.MaxCommit(300 * time.Millisecond)()
 	direct := ledgertest.Postgres(t)
 	dsn, wire := behindASocket(t, direct)
 	l := open(t, dsn, ledger.Options{})
 	record(t, l, request("rr_before", "c", "p"))
 	wire.silent.Store(true)
+	usual := ledger.MaxCommit(300 * time.Millisecond)
 	var calls sync.WaitGroup
 	for i := range 5 {
 		calls.Go(func() {
@@ -103,6 +105,7 @@ func TestAPostgreSQLThatSaysNothingEndsEveryCall(t *testing.T) {
 		})
 	}
 	calls.Wait()
+	usual()
 	for name, call := range map[string]func(context.Context) error{
 		"look up": func(ctx context.Context) error {
 			_, _, err := l.Lookup(ctx, claim(request("rr_before", "c", "p")))
@@ -127,7 +130,7 @@ func TestAPostgreSQLThatSaysNothingEndsEveryCall(t *testing.T) {
 
 	wire.silent.Store(false)
 	for i := range 5 { // each is there whole or not at all, and is decided once
-		for deadline := time.Now().Add(time.Minute); ; {
+		for deadline := time.Now().Add(3 * time.Minute); ; {
 			response, _, err := recordAs(l, fmt.Sprint("rr_", i), "us")
 			if err == nil && string(response) == fmt.Sprintf("rr_%d_by_us", i) {
 				break

@@ -59,7 +59,8 @@ func openPostgres(ctx context.Context, dsn string) (write, read *sql.DB, err err
 }
 
 // spoke reports whether an idle server has sent something, or has closed the connection: both are reasons to ping before the
-// connection is used again. It reads nothing and does not wait.
+// connection is used again. It reads nothing and does not wait, not even for another read: after a slow write pgx leaves one
+// under way.
 func spoke(conn net.Conn) bool {
 	if secured, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		conn = secured.NetConn()
@@ -73,10 +74,9 @@ func spoke(conn net.Conn) bool {
 		return true
 	}
 	silent := false
-	err = raw.Read(func(fd uintptr) bool {
+	err = raw.Control(func(fd uintptr) {
 		_, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		silent = errors.Is(err, syscall.EAGAIN)
-		return true
 	})
 	return err != nil || !silent
 }

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -115,10 +117,13 @@ func TestAPostgreSQLThatDiesUnderLoadLosesNothing(t *testing.T) {
 	var answered sync.Map // id → response
 	var errs, recorded atomic.Int64
 	var calls sync.WaitGroup
-	enough, failed := make(chan struct{}), make(chan struct{})
+	enough, killed, failed := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	for sender := range 8 {
 		calls.Go(func() {
 			for i := range 60 {
+				if i == 59 { // however quick they are: the server dies before they are done
+					<-killed
+				}
 				r := request(fmt.Sprintf("rr_%d_%d", sender, i), "c_"+fmt.Sprint(sender), fmt.Sprint("p_", i%3))
 				for { // until there is an answer, which may be that of an attempt whose outcome was unknown
 					var approved bool
@@ -143,6 +148,7 @@ func TestAPostgreSQLThatDiesUnderLoadLosesNothing(t *testing.T) {
 	}
 	<-enough
 	must(t, server.Kill())
+	close(killed)
 	<-failed
 	must(t, server.Restart())
 	calls.Wait()
@@ -197,5 +203,45 @@ func TestConnectionsThatDiedWhileIdleAreNotUsed(t *testing.T) {
 		recorded(fmt.Sprint("rr_later_", turn))
 		must(t, server.Kill())
 		must(t, server.Restart())
+	}
+}
+
+// TestAConnectionIsAskedWhileItIsRead holds the connection's lock for readers, as the read does that pgx leaves behind after a
+// write that took longer than 15 ms.
+func TestAConnectionIsAskedWhileItIsRead(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer listener.Close()
+	client, err := net.Dial("tcp", listener.Addr().String())
+	must(t, err)
+	defer client.Close()
+	server, err := listener.Accept()
+	must(t, err)
+	raw, err := client.(*net.TCPConn).SyscallConn()
+	must(t, err)
+	reading, asked, read := make(chan struct{}), make(chan struct{}), make(chan error)
+	go func() {
+		read <- raw.Read(func(uintptr) bool {
+			close(reading)
+			<-asked
+			return true
+		})
+	}()
+	<-reading
+	if ledger.Spoke(client) {
+		t.Error("a server that has said nothing spoke")
+	}
+	close(asked)
+	must(t, <-read)
+	_, err = server.Write([]byte("ab"))
+	must(t, err)
+	_, err = client.Read(make([]byte, 1))
+	must(t, err)
+	if !ledger.Spoke(client) {
+		t.Error("what a server has said was not noticed")
+	}
+	must(t, server.Close())
+	if text, err := io.ReadAll(client); err != nil || !ledger.Spoke(client) {
+		t.Errorf("that a server has hung up was not noticed after %q, %v", text, err)
 	}
 }
