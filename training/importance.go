@@ -29,7 +29,8 @@ type FeatureImportance struct {
 	MeanContribution float64 `json:"mean_contribution"`
 	Share            float64 `json:"share"` // of all features' MeanContribution
 	// RecyclesPolicy marks a feature that is made of denials or labels: what an earlier policy decided comes back as evidence.
-	RecyclesPolicy bool `json:"recycles_policy"`
+	RecyclesPolicy bool     `json:"recycles_policy"`
+	MadeOf         []string `json:"made_of,omitempty"` // the kinds of events that make it one: refund_denied, fraud_confirmed, fraud_cleared
 	// ShareOfOthers is the share among the features that don't recycle policy, 0 for one that does.
 	ShareOfOthers float64 `json:"share_of_others"`
 }
@@ -58,7 +59,8 @@ func MeasureImportance(ctx context.Context, model *models.Model, m *Matrix, seed
 	use, recycled := model.TreeUse(), RecyclesPolicy(m.Catalogue)
 	var all, others float64
 	for i, v := range contributions {
-		out.Features[i] = FeatureImportance{Name: m.Names[i], Splits: use[i].Splits, Gain: use[i].Gain, MeanContribution: v, RecyclesPolicy: recycled[i]}
+		out.Features[i] = FeatureImportance{Name: m.Names[i], Splits: use[i].Splits, Gain: use[i].Gain, MeanContribution: v, RecyclesPolicy: recycled[i],
+			MadeOf: policyBehind(m.Catalogue, i)}
 		all += v
 		if !recycled[i] {
 			others += v
@@ -102,9 +104,14 @@ var policyKinds = []string{vaglio.KindRefundDenied, vaglio.KindFraudConfirmed, v
 func RecyclesPolicy(catalogue *features.Catalogue) []bool {
 	recycled := make([]bool, len(catalogue.Features()))
 	for i := range recycled {
-		recycled[i] = slices.ContainsFunc(catalogue.KindsBehind(i), func(kind string) bool { return slices.Contains(policyKinds, kind) })
+		recycled[i] = len(policyBehind(catalogue, i)) > 0
 	}
 	return recycled
+}
+
+// policyBehind are the policyKinds of which a feature is made.
+func policyBehind(catalogue *features.Catalogue, feature int) []string {
+	return slices.DeleteFunc(slices.Clone(policyKinds), func(kind string) bool { return !slices.Contains(catalogue.KindsBehind(feature), kind) })
 }
 
 func shareOf(part, whole float64) float64 {

@@ -45,7 +45,8 @@ func TestImportanceTellsSignalFromNoiseAndMarksRecycledPolicy(t *testing.T) {
 		t.Errorf("%+v", m)
 	}
 	for name, f := range byName {
-		if recycles := name == "denied_90d" || name == "denials_of_failures"; f.RecyclesPolicy != recycles || recycles && f.ShareOfOthers != 0 {
+		if recycles := name == "denied_90d" || name == "denials_of_failures"; f.RecyclesPolicy != recycles || recycles && f.ShareOfOthers != 0 ||
+			recycles != slices.Equal(f.MadeOf, []string{vaglio.KindRefundDenied}) {
 			t.Errorf("%s: %+v", name, f)
 		}
 		if (f.Splits > 0) != (f.Gain > 0) || (f.Splits > 0) != (f.MeanContribution > 0) {

@@ -69,9 +69,6 @@ var labelSources = [...]string{"silence", "unnamed", "other", vaglio.SourceInves
 
 func (s LabelSource) String() string { return labelSources[s] }
 
-// MarshalText writes the source's name.
-func (s LabelSource) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
 // sourceOf tells who says what an event says. The simulator has words of its own.
 func sourceOf(f *vaglio.Fact) LabelSource {
 	switch f.Kind {

@@ -1,27 +1,25 @@
 package training
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"vaglio"
+	"vaglio/files"
 	"vaglio/models"
 	"vaglio/training/report"
 )
 
 // ReportParts is what a report shows besides an examination of the model. All of it may be missing.
 type ReportParts struct {
-	Before       *Matrix              // to measure drift from: as a rule of the training period; nil: no drift
-	DriftOf      string               // what is compared with what, in a sentence
-	LabelSources []report.LabelSource // nil: by the weights of the judged labels
+	Before       *Matrix // to measure drift from: as a rule of the training period; nil: no drift
+	DriftOf      string  // what is compared with what, in a sentence
 	Correlations *Correlations
 	Costs        *report.Costs
 	Exploration  string // what was let through to learn from it, in a sentence
@@ -56,47 +54,34 @@ func (x *Examination) WriteReport(ctx context.Context, dir string, b *models.Bun
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
-	f, err := os.Create(filepath.Join(dir, fileReport))
-	if err != nil {
+	if err := files.Write(filepath.Join(dir, fileReport), func(out io.Writer) error { return report.Write(out, in) }); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	return report.Write(f, in)
+	return nil
 }
 
-// labelsByWeight tells labels apart by their weights, as the table of labels gives them.
-func labelsByWeight(rows []Row) []report.LabelSource {
-	names := map[report.LabelSource]string{
-		{Frauds: 1, Weight: 1}: "confirmed, reported, or paid and then disputed", {Frauds: 1, Weight: 0.5}: "a reviewer's denial",
-		{Clean: 1, Weight: 1}: "nothing was said by maturity, or cleared", {Clean: 1, Weight: 0.8}: "a reviewer's approval"}
-	var out []report.LabelSource
-	for i := range rows {
-		source := report.LabelSource{Weight: rows[i].Weight, Clean: 1}
-		if rows[i].Fraud {
-			source = report.LabelSource{Weight: rows[i].Weight, Frauds: 1}
-		}
-		source.Name = cmp.Or(names[source], "of another weight")
-		at := slices.IndexFunc(out, func(s report.LabelSource) bool {
-			return s.Name == source.Name && s.Weight == source.Weight && (s.Frauds > 0) == rows[i].Fraud
-		})
-		if at < 0 {
-			out = append(out, source)
-			continue
-		}
-		out[at].Frauds += source.Frauds
-		out[at].Clean += source.Clean
+// labelTexts say for people what says fraud or clean.
+var labelTexts = map[string]string{FromSilence.String(): "nothing was said by maturity", FromUnnamed.String(): "a label without a source",
+	FromOther.String(): "a label of another source", FromReview.String(): "a reviewer's decision", FromVictimReport.String(): "the victim's report",
+	FromPaymentReturned.String(): "the payment was returned", FromRecall.String(): "a recall by the payer's bank", FromDispute.String(): "a dispute's end",
+	FromAudit.String(): "an audit of an approval", FromChargeback.String(): "a chargeback", FromInvestigation.String(): "an investigation"}
+
+// Text says for people where the labels come from.
+func (c *LabelCount) Text() string { return labelTexts[c.Source] }
+
+func (x *Examination) tellLabels(in *report.Input) {
+	for i := range x.Labels {
+		c := &x.Labels[i]
+		in.Labels = append(in.Labels, report.LabelCount{Source: c.Text(), Label: c.Label, Requests: c.Requests, Share: c.Share, Weight: c.Weight, Amount: c.Amount})
 	}
-	slices.SortStableFunc(out, func(a, b report.LabelSource) int {
-		return cmp.Or(cmp.Compare(b.Frauds, a.Frauds), cmp.Compare(b.Clean, a.Clean), cmp.Compare(b.Weight, a.Weight))
-	})
-	return out
+	in.ReviewersShare = reviewersShare(x.Labels)
 }
 
 // Report is the input of a report on a model by its examination: importance, contributions and drift are measured here.
 func (x *Examination) Report(ctx context.Context, b *models.Bundle, parts ReportParts) (*report.Input, error) {
 	manifest := b.Manifest()
 	in := &report.Input{Name: manifest.Name, Version: manifest.Version, SHA256: b.Identity().SHA256, CreatedAt: manifest.CreatedAt,
-		Currency: manifest.BaseCurrency, LabelSources: parts.LabelSources, Costs: parts.Costs, Exploration: parts.Exploration,
+		Currency: manifest.BaseCurrency, Costs: parts.Costs, Exploration: parts.Exploration,
 		Settings: settings(&manifest, b, parts.Settings)}
 	for _, w := range []struct {
 		name string
@@ -110,15 +95,13 @@ func (x *Examination) Report(ctx context.Context, b *models.Bundle, parts Report
 		}
 	}
 	x.tellMetrics(in)
+	x.tellLabels(in)
 	x.tellCurves(in)
 	importance, err := MeasureImportance(ctx, b.Model, x.Matrix, parts.Seed)
 	if err != nil {
 		return nil, err
 	}
-	tellImportance(in, &importance, x.Matrix)
-	if in.LabelSources == nil {
-		in.LabelSources = labelsByWeight(x.Matrix.Rows)
-	}
+	tellImportance(in, &importance)
 	if parts.Correlations != nil {
 		in.Groups = parts.Correlations.Groups
 	}
@@ -363,11 +346,10 @@ func (x *Examination) marks(verdicts []vaglio.Verdict) []report.Operating {
 	return out
 }
 
-func tellImportance(in *report.Input, importance *Importance, m *Matrix) {
+func tellImportance(in *report.Input, importance *Importance) {
 	for _, f := range importance.Features {
-		at := slices.Index(m.Names, f.Name)
-		in.Features = append(in.Features, report.Feature{Name: f.Name, Reason: m.Catalogue.Features()[at].Reason, Contribution: f.MeanContribution, Gain: f.Gain,
-			Splits: f.Splits, Share: f.Share, RecyclesPolicy: f.RecyclesPolicy})
+		in.Features = append(in.Features, report.Feature{Name: f.Name, Contribution: f.MeanContribution, Gain: f.Gain,
+			Splits: f.Splits, Share: f.Share, RecyclesPolicy: f.RecyclesPolicy, MadeOf: strings.Join(f.MadeOf, ", ")})
 	}
 }
 

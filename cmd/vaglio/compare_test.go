@@ -15,7 +15,7 @@ func TestAModelIsEvaluatedReportedAndComparedFromTheCommandLine(t *testing.T) {
 	data, page := installed(t), filepath.Join(t.TempDir(), "report.html")
 	period := []string{"--data", data, "--from", "2026-03-01", "--until", until, "--resamples", "50"}
 	out := mustRun(t, append([]string{"evaluate", "--model", "first", "--report", page}, period...)...)
-	for _, want := range []string{"METRIC", "ROC AUC", "95 % INTERVAL", "KIND OF FRAUD", "SEGMENT", "approve below 0.06"} {
+	for _, want := range []string{"METRIC", "ROC AUC", "95 % INTERVAL", "KIND OF FRAUD", "SAID BY", "nothing was said by maturity", "SEGMENT", "approve below 0.06"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("evaluate does not print %q:\n%s", want, out)
 		}

@@ -262,12 +262,24 @@ func printEvaluation(out io.Writer, e *training.Evaluation, asJSON bool) error {
 		fmt.Fprintln(out)
 		table(out, []string{"KIND OF FRAUD", "FRAUDS", "DENIED", "DENIED OR IN REVIEW", "FOUND AT 1 % FPR"}, rows, nil)
 	}
+	printLabels(out, e)
 	printSegments(out, e.Segments)
 	for _, c := range e.Against {
 		fmt.Fprintf(out, "\nAgainst %s, on the same requests\n", c.With)
 		printDifferences(out, "THIS MODEL", "OTHER", c.Differences)
 	}
 	return nil
+}
+
+func printLabels(out io.Writer, e *training.Evaluation) {
+	var rows [][]string
+	for i := range e.Labels {
+		c := &e.Labels[i]
+		rows = append(rows, []string{c.Label, c.Text(), strconv.Itoa(c.Requests), shareText(c.Requests, e.Rows), moneyText(c.Amount, e.Money.Currency),
+			strconv.FormatFloat(c.Weight, 'f', 2, 64)})
+	}
+	fmt.Fprintln(out)
+	table(out, []string{"LABEL", "SAID BY", "REQUESTS", "SHARE", "AMOUNT", "WEIGHT"}, rows, nil)
 }
 
 func printSegments(out io.Writer, segments []training.Segment) {

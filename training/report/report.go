@@ -24,7 +24,8 @@ type Input struct {
 	Currency              string // of all money, which is in minor units
 	Windows               []Window
 	Settings              []Setting
-	LabelSources          []LabelSource
+	Labels                []LabelCount
+	ReviewersShare        float64 // of the frauds, that only reviewers' decisions say
 
 	Metrics     []Metric
 	Bootstrap   string  // how intervals were made
@@ -57,11 +58,12 @@ type Window struct {
 // Setting is a parameter, seed or version.
 type Setting struct{ Name, Value string }
 
-// LabelSource is where labels come from.
-type LabelSource struct {
-	Name          string
-	Frauds, Clean int
-	Weight        float64 // of each
+// LabelCount is what the labels of one source and class are among the judged requests.
+type LabelCount struct {
+	Source, Label string // for people; fraud or clean
+	Requests      int
+	Share, Weight float64 // of all requests; of each label, in the mean
+	Amount        int64
 }
 
 // Metric is a measured number with its interval; nil ends are not known.
@@ -169,14 +171,13 @@ type Mark struct {
 
 // Feature is what the model makes of one.
 type Feature struct {
-	Name, Reason   string
+	Name           string
 	Contribution   float64 // mean of |contribution| in log-odds
 	Gain           float64
 	Splits         int
 	Share          float64 // of all contributions
 	RecyclesPolicy bool
-	MissingShare   float64
-	Description    string
+	MadeOf         string // of which it recycles policy
 }
 
 // Swarm is the contributions of a sample of requests: by row, then by feature, as Features lists them.
@@ -201,7 +202,7 @@ var pageHTML string
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"count": count, "number": number, "share": share, "metric": metric, "between": between, "date": date, "part": part,
 	"money": func(int64) string { return "" }, "signed": signed, "join": strings.Join, "recycled": recycled, "drifted": drifted, "steady": steady,
-	"add": func(a, b int) int { return a + b },
+	"add": func(a, b int) int { return a + b }, "weight": func(w float64) string { return strconv.FormatFloat(w, 'f', 2, 64) },
 }).Parse(pageHTML))
 
 // view is the input with its pictures drawn.

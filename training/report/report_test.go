@@ -24,9 +24,10 @@ func whole() *report.Input {
 	random := rand.New(rand.NewPCG(1, 2))
 	low, high := 0.7, 0.8
 	in := &report.Input{Name: "refund", Version: "v1" + hostile, SHA256: "ab12", CreatedAt: vaglio.Instant(1_780_000_000_000), Currency: "EUR",
-		Windows:      []report.Window{{"training", 1_760_000_000_000, 1_770_000_000_000, 12345, 400}, {"test", 1_770_000_000_000, 1_775_000_000_000, 2000, 80}},
-		Settings:     []report.Setting{{"seed", "7"}, {"max_bin", "512"}},
-		LabelSources: []report.LabelSource{{"investigation", 60, 0, 1}, {"reviewer", 20, 300, 0.5}},
+		Windows:        []report.Window{{"training", 1_760_000_000_000, 1_770_000_000_000, 12345, 400}, {"test", 1_770_000_000_000, 1_775_000_000_000, 2000, 80}},
+		Settings:       []report.Setting{{"seed", "7"}, {"max_bin", "512"}},
+		Labels:         []report.LabelCount{{"an investigation", "fraud", 60, 0.03, 1, 500_000}, {"a reviewer's decision", "fraud", 20, 0.01, 0.5, 7000}},
+		ReviewersShare: 0.25,
 		Metrics: []report.Metric{{Name: "ROC AUC", Meaning: "Chance.", Value: 0.75, Low: &low, High: &high, Key: true},
 			{Name: "Brier", Value: 0.03}, {Name: "not measured", Value: math.NaN(), Share: true, Key: true}},
 		Bootstrap:  "500 resamples.",
@@ -56,8 +57,8 @@ func whole() *report.Input {
 	in.Swarm = &report.Swarm{}
 	for f := range 25 {
 		name := fmt.Sprint("feature_", f)
-		in.Features = append(in.Features, report.Feature{Name: name, Reason: "REFUND_HISTORY", Contribution: 1 / float64(f+1), Gain: float64(100 - f),
-			Splits: 50 - f, Share: 0.04, RecyclesPolicy: f == 2})
+		in.Features = append(in.Features, report.Feature{Name: name, Contribution: 1 / float64(f+1), Gain: float64(100 - f),
+			Splits: 50 - f, Share: 0.04, RecyclesPolicy: f == 2, MadeOf: "refund_denied"})
 		in.Drift = append(in.Drift, report.Drift{Feature: name, PSI: 1 / float64(f+2), MedianBefore: "1", MedianNow: "2"})
 		in.Swarm.Features, in.Swarm.Categorical = append(in.Swarm.Features, name), append(in.Swarm.Categorical, f == 1)
 	}
@@ -139,7 +140,7 @@ func TestTheReportIsOneWellFormedFileThatNeedsNothingElse(t *testing.T) {
 		t.Errorf("colour %s follows neither light nor dark", left)
 	}
 	for _, want := range []string{"12\u202f345", "12\u202f345\u00a0EUR", "0.700 to 0.800", "too few", "&#43;0.050", "better", "recommended",
-		"feature_2", "reviewer"} {
+		"feature_2", "a reviewer&#39;s decision", "refund_denied", "25.0\u202f%"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}
