@@ -16,6 +16,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"vaglio"
+	"vaglio/files"
 )
 
 // Manifest says what a bundle is and how it came to be.
@@ -159,19 +160,37 @@ type Contents struct {
 // Write makes the folder dir, which must not exist, with a bundle that [Open] accepts: it is written and opened under
 // another name beside it, then renamed. A crash or a refusal leaves no folder dir.
 func Write(dir string, c Contents) error {
-	if err := write(filepath.Clean(dir), c); err != nil {
-		return fmt.Errorf("write model bundle %s: %w", dir, err)
+	if err := write(dir, c); err != nil {
+		return fmt.Errorf("write model bundle %s: %w", dir, files.Advise(err, "name another folder"))
+	}
+	return nil
+}
+
+// Copy makes the folder dir, which must not exist, with all files of a bundle's folder, in the way of [Write].
+func Copy(dir, from string) error {
+	err := publish(dir, func(temporary string) error {
+		entries, err := os.ReadDir(from)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			b, err := os.ReadFile(filepath.Join(from, e.Name()))
+			if err == nil {
+				err = writeSynced(filepath.Join(temporary, e.Name()), b)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("copy model bundle %s to %s: %w", from, dir, files.Advise(err, "name another folder"))
 	}
 	return nil
 }
 
 func write(dir string, c Contents) error {
-	switch _, err := os.Lstat(dir); {
-	case err == nil:
-		return fs.ErrExist
-	case !errors.Is(err, fs.ErrNotExist):
-		return err
-	}
 	calibration, err := encode(fileCalibration, c.Calibration)
 	if err != nil {
 		return err
@@ -188,6 +207,25 @@ func write(dir string, c Contents) error {
 	if contents[fileManifest], err = encode(fileManifest, c.Manifest); err != nil {
 		return err
 	}
+	return publish(dir, func(temporary string) error {
+		for name, b := range contents {
+			if err := writeSynced(filepath.Join(temporary, name), b); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// publish makes a folder of a bundle: it is filled and opened under another name beside it, then renamed.
+func publish(dir string, fill func(temporary string) error) error {
+	dir = filepath.Clean(dir)
+	switch _, err := os.Lstat(dir); {
+	case err == nil:
+		return fs.ErrExist
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
 	parent := filepath.Dir(dir)
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return err
@@ -197,10 +235,8 @@ func write(dir string, c Contents) error {
 		return err
 	}
 	defer os.RemoveAll(temporary)
-	for name, b := range contents {
-		if err := writeSynced(filepath.Join(temporary, name), b); err != nil {
-			return err
-		}
+	if err := fill(temporary); err != nil {
+		return err
 	}
 	if err := errors.Join(os.Chmod(temporary, 0o755), syncFolder(temporary)); err != nil {
 		return err

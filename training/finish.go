@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"io"
 	"path/filepath"
 	"slices"
 
 	"vaglio"
+	"vaglio/files"
 	"vaglio/models"
 	"vaglio/scoring/policy"
 )
@@ -65,7 +66,7 @@ func (o *Options) finish(ctx context.Context, b *models.Bundle, f *fitted, test 
 	if plan != nil {
 		text, err := plan.Policy(o.Finish.policy().Source(), b.Manifest().Name+"-"+b.Manifest().Version)
 		if err == nil {
-			err = os.WriteFile(filepath.Join(o.Dir, filePolicy), text, 0o644)
+			err = files.Write(filepath.Join(o.Dir, filePolicy), func(out io.Writer) error { _, err := out.Write(text); return err })
 		}
 		if err != nil {
 			return fmt.Errorf("recommend a policy: %w", err)

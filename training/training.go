@@ -12,7 +12,6 @@ import (
 	"math"
 	"os"
 	"slices"
-	"syscall"
 	"time"
 
 	"gonum.org/v1/gonum/stat"
@@ -170,9 +169,6 @@ func (o *Options) bundle(ctx context.Context, f fitted, test *Matrix, params map
 		contents.Golden = append(contents.Golden, models.NewGolden(f.golden[i*cols:(i+1)*cols], raw, f.GoldenContributions[i]))
 	}
 	if err := models.Write(o.Dir, contents); err != nil {
-		if errors.Is(err, syscall.ENOSPC) {
-			err = fmt.Errorf("%w: make room, or name another folder", err)
-		}
 		return nil, Evaluation{}, err
 	}
 	bundle, err := models.Open(o.Dir)

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/go-json-experiment/json"
+
+	"vaglio/files"
 )
 
 // maxTrialsFile bounds a file of trials: ten thousand of them with room to spare.
@@ -101,11 +103,8 @@ func (f *trialFile) append(record any) error {
 			err = nil
 		}
 	}
-	if errors.Is(err, syscall.ENOSPC) {
-		err = fmt.Errorf("%w: make room, or name another file, and run the same again", err)
-	}
 	if err != nil {
-		return fmt.Errorf("record a trial: %w", err)
+		return fmt.Errorf("record a trial: %w", files.Advise(err, "name another file, and run the same again"))
 	}
 	return nil
 }

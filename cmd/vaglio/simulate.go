@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -13,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"vaglio"
+	"vaglio/files"
 	"vaglio/simulate"
 )
 
@@ -67,34 +66,20 @@ func newSimulate() *cobra.Command {
 	return cmd
 }
 
-// writeFile lets write fill a file, which appears under its name only when it is complete; "" calls write with nil.
-func writeFile(path string, write func(io.Writer) error) (err error) {
+// writeFile lets write fill a file, zipped if it is named .gz, which appears under its name only when it is complete; "" calls write
+// with nil.
+func writeFile(path string, write func(io.Writer) error) error {
 	if path == "" {
 		return write(nil)
 	}
-	file, err := os.Create(path + ".partial")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, file.Close(), os.Remove(file.Name()))
+	return files.Write(path, func(out io.Writer) error {
+		if !strings.HasSuffix(path, ".gz") {
+			return write(out)
 		}
-	}()
-	buffered := bufio.NewWriterSize(file, 1<<20)
-	if strings.HasSuffix(path, ".gz") {
-		zipped, err := gzip.NewWriterLevel(buffered, gzip.BestSpeed)
+		zipped, err := gzip.NewWriterLevel(out, gzip.BestSpeed)
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(write(zipped), zipped.Close()); err != nil {
-			return err
-		}
-	} else if err := write(buffered); err != nil {
-		return err
-	}
-	if err := errors.Join(buffered.Flush(), file.Close()); err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
+		return errors.Join(write(zipped), zipped.Close())
+	})
 }

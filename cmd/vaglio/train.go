@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -239,7 +240,7 @@ func (t *trainFlags) run(cmd *cobra.Command, in *installation, o training.Option
 	bar.end()
 	took.end("write")
 	if bundle != nil && proposed != nil {
-		err = errors.Join(err, os.WriteFile(filepath.Join(o.Dir, "proposed.yaml"), proposed, 0o644))
+		err = errors.Join(err, writeFile(filepath.Join(o.Dir, "proposed.yaml"), func(out io.Writer) error { _, err := out.Write(proposed); return err }))
 	}
 	if bundle == nil {
 		if err == nil {
@@ -264,8 +265,8 @@ func (t *trainFlags) run(cmd *cobra.Command, in *installation, o training.Option
 		return nil
 	}
 	if filepath.Clean(o.Dir) != filepath.Clean(inRegistry) {
-		if err := os.CopyFS(inRegistry, os.DirFS(o.Dir)); err != nil {
-			return fmt.Errorf("copy the bundle into the registry: %w", err)
+		if err := models.Copy(inRegistry, o.Dir); err != nil {
+			return err
 		}
 	}
 	p := t.promotion

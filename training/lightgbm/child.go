@@ -15,6 +15,8 @@ import (
 	"syscall"
 
 	"github.com/go-json-experiment/json"
+
+	"vaglio/files"
 )
 
 // mainCalled is set once, before anything else runs.
@@ -36,7 +38,7 @@ func Main() {
 	c := child{dir: dir, messages: os.NewFile(3, "messages"), orders: make(chan string, 1)}
 	go c.followParent()
 	if err := c.work(); err != nil {
-		c.tell(message{Error: err.Error()})
+		c.tell(message{Error: files.Advise(err, elsewhere).Error()})
 		os.Exit(1)
 	}
 	os.Exit(0)

@@ -15,10 +15,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/go-json-experiment/json"
+
+	"vaglio/files"
 )
 
 // childVariable names the folder of the child's task; a process that finds it set is a child.
@@ -32,6 +33,9 @@ const (
 
 // stopGrace is how long a child may take to end after it was told to.
 const stopGrace = 10 * time.Second
+
+// elsewhere is where a task can go if its disk is full.
+const elsewhere = "name another folder in TMPDIR"
 
 // maxOutput bounds what is kept of the child's own output.
 const maxOutput = 64 << 10
@@ -121,35 +125,34 @@ func (t task) folder(matrices map[string][]float64, model []byte) (dir string, e
 	if !mainCalled {
 		return "", errors.New("the program did not call lightgbm.Main first, so it can't start itself as a training child")
 	}
-	if dir, err = os.MkdirTemp("", "vaglio-lightgbm-"); err != nil {
+	made, err := os.MkdirTemp("", "vaglio-lightgbm-")
+	defer func() {
+		if err != nil && made != "" {
+			os.RemoveAll(made)
+		}
+		err = files.Advise(err, elsewhere)
+	}()
+	if err != nil {
 		return "", fmt.Errorf("make a folder for the child: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			os.RemoveAll(dir)
-		}
-		if errors.Is(err, syscall.ENOSPC) {
-			err = fmt.Errorf("%w: make room, or name another folder in TMPDIR", err)
-		}
-	}()
 	described, err := json.Marshal(t)
 	if err != nil {
 		return "", fmt.Errorf("describe the task: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, fileTask), described, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(made, fileTask), described, 0o600); err != nil {
 		return "", fmt.Errorf("hand the task over: %w", err)
 	}
 	if model != nil {
-		if err := os.WriteFile(filepath.Join(dir, fileModel), model, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(made, fileModel), model, 0o600); err != nil {
 			return "", fmt.Errorf("hand the model over: %w", err)
 		}
 	}
 	for name, values := range matrices {
-		if err := writeFloats(filepath.Join(dir, name), values); err != nil {
+		if err := writeFloats(filepath.Join(made, name), values); err != nil {
 			return "", fmt.Errorf("hand the matrix over: %w", err)
 		}
 	}
-	return dir, nil
+	return made, nil
 }
 
 // run lets a child do the task in a private folder and reads what it left.
