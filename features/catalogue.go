@@ -193,6 +193,7 @@ func compile(doc document) (*Catalogue, error) {
 	if err := errors.Join(failures...); err != nil {
 		return nil, err
 	}
+	c.findSources()
 	return c, nil
 }
 

@@ -13,7 +13,7 @@ func TestEvidenceOfAnAbsentPairIsNothing(t *testing.T) {
 	tl := newTimelines(c).add(fact("without a device", "login", t0-vaglio.Hour, 0, "customer", "c"))
 	request := fact("r", "refund_requested", t0, 100, "customer", "c")
 	feature := slices.Index(c.Names(), "customer_device_age")
-	if got := c.Evidence(feature, &request, tl.state, 5); len(got) != 0 {
+	if got := c.Evidence(&request, tl.state, 5, feature); len(got) != 0 {
 		t.Errorf("the age of no device rests on %v", got)
 	}
 }

@@ -62,6 +62,7 @@ type Catalogue struct {
 	reasons     map[string]Texts
 	templates   map[string]template // reviewers' sentences, by code and language
 	longer      []int               // by feature: what CustomerUsual scales, or -1
+	sources     [][]source          // by feature
 	general     General
 	scratches   sync.Pool
 }
@@ -188,39 +189,78 @@ func (k *category) code(s *scratch) float64 {
 	return -1
 }
 
-// Evidence lists the ids of the events behind a feature of a request, the newest first, at most limit. An expression's
-// evidence is that of what it reads; a category has none.
-func (c *Catalogue) Evidence(feature int, request *vaglio.Fact, states States, limit int) []string {
+// Evidence lists the ids of the events behind some features of a request: at most limit of them, each once, the first feature's
+// first and of each feature the newest first. An expression's evidence is that of what it reads; a category has none.
+func (c *Catalogue) Evidence(request *vaglio.Fact, states States, limit int, features ...int) []string {
 	s := c.scratch(request)
 	defer c.scratches.Put(s)
-	wanted := c.reads(feature)
-	found := s.found[:0]
-	for i := range c.roles {
-		r := &c.roles[i]
-		entity, ok := r.timeline(request)
-		if !ok {
+	var ids []string
+	for _, feature := range features {
+		found := s.found[:0]
+		for _, at := range c.sources[feature] {
+			if at.role < 0 {
+				k := &c.links[at.place]
+				found = k.evidence(found, s, states, c.Neighbours(request, states))
+			} else if entity, ok := c.roles[at.role].timeline(request); ok {
+				if state := states(entity); state != nil {
+					found = c.roles[at.role].aggregates[at.place].evidence(found, s, state)
+				}
+			}
+		}
+		s.found = found
+		for _, f := range newest(found, limit) {
+			if len(ids) < limit && !slices.Contains(ids, f.id) {
+				ids = append(ids, f.id)
+			}
+		}
+		if len(ids) == limit {
+			break
+		}
+	}
+	return ids
+}
+
+// newest brings the newest occurrences to the front, at most limit of them, each once.
+func newest(all []occurrence, limit int) []occurrence {
+	top := all[:0]
+	for _, o := range all {
+		i := len(top)
+		for i > 0 && top[i-1].compare(o.at, o.id) < 0 {
+			i--
+		}
+		if i == limit || i > 0 && top[i-1] == o {
 			continue
 		}
-		state := states(entity)
-		for j := range r.aggregates {
-			if state != nil && wanted[r.aggregates[j].index] {
-				found = r.aggregates[j].evidence(found, s, state)
+		if len(top) < limit {
+			top = append(top, o)
+		}
+		copy(top[i+1:], top[i:])
+		top[i] = o
+	}
+	return top
+}
+
+// source is an aggregate of a role, or with role -1 a link, that a feature is made of.
+type source struct{ role, place int }
+
+// findSources finds those of all features.
+func (c *Catalogue) findSources() {
+	c.sources = make([][]source, len(c.features))
+	for i := range c.features {
+		wanted := c.reads(i)
+		for r := range c.roles {
+			for place := range c.roles[r].aggregates {
+				if wanted[c.roles[r].aggregates[place].index] {
+					c.sources[i] = append(c.sources[i], source{r, place})
+				}
+			}
+		}
+		for place := range c.links {
+			if wanted[c.links[place].index] {
+				c.sources[i] = append(c.sources[i], source{-1, place})
 			}
 		}
 	}
-	for i := range c.links {
-		if k := &c.links[i]; wanted[k.index] {
-			found = k.evidence(found, s, states, c.Neighbours(request, states))
-		}
-	}
-	s.found = found
-	slices.SortFunc(found, func(a, b occurrence) int { return b.compare(a.at, a.id) })
-	found = slices.Compact(found)
-	ids := make([]string, 0, min(limit, len(found)))
-	for _, f := range found[:cap(ids)] {
-		ids = append(ids, f.id)
-	}
-	return ids
 }
 
 // reads is the set of features behind one: itself and, for an expression, all it is made of.

@@ -10,12 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-
-	"golang.org/x/text/feature/plural"
-	"golang.org/x/text/language"
-	"golang.org/x/text/message"
-	decimals "golang.org/x/text/number"
+	"unicode"
+	"unicode/utf8"
 
 	"vaglio"
 )
@@ -55,13 +51,13 @@ type part struct {
 	cases   []choice
 }
 
-type choice struct{ when, text string }
+// choice is one case; its text is what stands before, between and behind the values.
+type choice struct {
+	when string
+	text []string
+}
 
-var (
-	placeholder = regexp.MustCompile(`\{([^{}]*)\}`)
-	pluralForms = map[plural.Form]string{plural.Zero: "zero", plural.One: "one", plural.Two: "two", plural.Few: "few", plural.Many: "many",
-		plural.Other: "other"}
-)
+var placeholder = regexp.MustCompile(`\{([^{}]*)\}`)
 
 func (c *Catalogue) parseTemplate(text string) (template, error) {
 	var t template
@@ -78,7 +74,7 @@ func (c *Catalogue) parseTemplate(text string) (template, error) {
 		if hasCases {
 			for one := range strings.SplitSeq(rest, "|") {
 				when, then, ok := strings.Cut(one, ":")
-				k := choice{strings.TrimSpace(when), strings.TrimSpace(then)}
+				k := choice{strings.TrimSpace(when), strings.Split(strings.TrimSpace(then), "#")}
 				if !ok || !c.features[p.feature].mayBe(k.when) {
 					return nil, fmt.Errorf("has the case %q, which {%s} never is", k.when, c.features[p.feature].Name)
 				}
@@ -120,22 +116,46 @@ func (f *Feature) mayBe(when string) bool {
 }
 
 func (t template) write(c *Catalogue, lang string, vector []float64, baseCurrency, requestCurrency string) string {
-	var b strings.Builder
-	for _, p := range t {
+	var room, valueRoom [256]byte
+	text := room[:0]
+	for i := range t {
+		p := &t[i]
 		if p.feature < 0 {
-			b.WriteString(p.text)
+			text = append(text, p.text...)
 			continue
 		}
 		f, value := &c.features[p.feature], vector[p.feature]
-		shown := c.Shown(p.feature, value, lang, baseCurrency, requestCurrency)
-		fitting := f.cases(value, lang)
-		if i := slices.IndexFunc(p.cases, func(k choice) bool { return slices.Contains(fitting, k.when) }); i >= 0 {
-			b.WriteString(strings.ReplaceAll(p.cases[i].text, "#", shown))
-		} else {
-			b.WriteString(shown)
+		shown := f.appendFormat(valueRoom[:0], value, lang, c.currencyOf(p.feature, baseCurrency, requestCurrency))
+		parts := []string{"", ""} // of no case
+		if k := slices.IndexFunc(p.cases, func(k choice) bool { return f.fits(k.when, value, lang) }); k >= 0 {
+			parts = p.cases[k].text
+		}
+		for j, part := range parts {
+			if j > 0 {
+				text = append(text, shown...)
+			}
+			text = append(text, part...)
 		}
 	}
-	return strings.Join(strings.Fields(b.String()), " ")
+	return string(singleSpaced(text))
+}
+
+// singleSpaced trims a text and makes all white space in it single spaces, in place.
+func singleSpaced(text []byte) []byte {
+	out, gap := text[:0], false
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		if unicode.IsSpace(r) {
+			gap = len(out) > 0
+		} else {
+			if gap {
+				out, gap = append(out, ' '), false
+			}
+			out = append(out, text[:size]...)
+		}
+		text = text[size:]
+	}
+	return out
 }
 
 func (f *Feature) known(value float64) bool {
@@ -145,33 +165,23 @@ func (f *Feature) known(value float64) bool {
 	return !math.IsNaN(value)
 }
 
-// cases are those that fit a value.
-func (f *Feature) cases(value float64, lang string) []string {
+// fits tells whether a case is that of a value.
+func (f *Feature) fits(when string, value float64, lang string) bool {
 	switch {
 	case !f.known(value):
-		return []string{"missing"}
+		return when == "missing"
+	case when == "other":
+		return true
 	case f.Categorical:
-		return []string{f.Category(value), "other"}
-	case f.Unit == UnitFlag && value == 1:
-		return []string{"yes", "other"}
+		return when == f.Category(value)
 	case f.Unit == UnitFlag:
-		return []string{"no", "other"}
+		return when == "yes" && value == 1 || when == "no" && value != 1
+	case when[0] == '=':
+		var digits [24]byte
+		return string(strconv.AppendFloat(digits[:0], value, 'f', -1, 64)) == when[1:]
 	default:
-		return []string{"=" + strconv.FormatFloat(value, 'f', -1, 64), pluralForm(value, lang), "other"}
+		return when == pluralForm(value, lang)
 	}
-}
-
-// pluralForm is the plural form of a number as it is shown, with at most one decimal.
-func pluralForm(value float64, lang string) string {
-	tenths := math.Round(math.Abs(value) * 10)
-	if !(tenths < 1e9) {
-		return "other"
-	}
-	whole, decimal, decimals := int(tenths)/10, int(tenths)%10, 0
-	if decimal != 0 {
-		decimals = 1
-	}
-	return pluralForms[plural.Cardinal.MatchPlural(tagOf(lang), whole, decimals, decimals, decimal, decimal)]
 }
 
 func (c *Catalogue) checkTexts(code string, texts Texts) error {
@@ -211,10 +221,14 @@ func (c *Catalogue) ReviewerText(code, lang string, vector []float64, baseCurren
 // Shown is a feature's value as people read it, money in the currency that the feature is in: that of the base, or of the
 // request for features of entity payment.
 func (c *Catalogue) Shown(feature int, value float64, lang, baseCurrency, requestCurrency string) string {
+	return c.features[feature].Format(value, lang, c.currencyOf(feature, baseCurrency, requestCurrency))
+}
+
+func (c *Catalogue) currencyOf(feature int, base, request string) string {
 	if c.source.Features[feature].own {
-		return c.features[feature].Format(value, lang, requestCurrency)
+		return request
 	}
-	return c.features[feature].Format(value, lang, baseCurrency)
+	return base
 }
 
 // CustomerText is what the customer may be told of a reason on any channel: its own sentence, or the general one where
@@ -271,98 +285,4 @@ func (c *Catalogue) findLonger() {
 			}
 		}
 	}
-}
-
-// valueWords are those of values, by language. Those of units are by plural form, with "other" for the rest.
-var valueWords = map[string]map[string]string{
-	"en": {"missing": "none", "hours other": "h", "days one": "day", "days other": "days", "yes": "yes", "no": "no"},
-	"it": {"missing": "nessuno", "hours one": "ora", "hours other": "ore", "days one": "giorno", "days other": "giorni", "yes": "sì", "no": "no"},
-}
-
-func unitWord(unit string, value float64, lang string) string {
-	return cmp.Or(valueWords[lang][unit+" "+pluralForm(value, lang)], valueWords[lang][unit+" other"])
-}
-
-// Format writes a value for people: hours above 48 as days, shares as per cent, money with its currency, "none" for a
-// missing one.
-func (f *Feature) Format(value float64, lang, currency string) string {
-	if valueWords[lang] == nil {
-		lang = vaglio.Languages[0]
-	}
-	p := printerOf(lang)
-	defer printers[p.lang].Put(p)
-	if f.Categorical {
-		if name := f.Category(value); name != "" {
-			return name
-		}
-		return valueWords[lang]["missing"]
-	}
-	switch {
-	case value != value:
-		return valueWords[lang]["missing"]
-	case f.Unit == UnitMoney:
-		return FormatMoney(value, currency, lang)
-	case f.Unit == UnitShare:
-		return p.Sprint(decimals.Percent(value, decimals.MaxFractionDigits(0)))
-	case f.Unit == UnitHours && value > 48:
-		days := math.Round(value / 24)
-		return p.Sprintf("%v %s", decimals.Decimal(days), unitWord("days", days, lang))
-	case f.Unit == UnitHours:
-		return p.Sprintf("%v %s", decimals.Decimal(value, decimals.MaxFractionDigits(1)), unitWord("hours", value, lang))
-	case f.Unit == UnitFlag && value == 1:
-		return valueWords[lang]["yes"]
-	case f.Unit == UnitFlag && value == 0:
-		return valueWords[lang]["no"]
-	default:
-		return p.Sprint(decimals.Decimal(value, decimals.MaxFractionDigits(1)))
-	}
-}
-
-// FormatMoney writes an amount in minor units with its currency.
-func FormatMoney(minor float64, currency, lang string) string {
-	digits, _ := vaglio.CurrencyDigits(currency)
-	for range digits {
-		minor /= 10
-	}
-	p := printerOf(lang)
-	defer printers[p.lang].Put(p)
-	return p.Sprintf("%v %s", decimals.Decimal(minor, decimals.Scale(digits)), currency)
-}
-
-// tags are the languages, parsed once: reading a name and making a printer cost more than what is printed.
-var tags = func() map[string]language.Tag {
-	all := map[string]language.Tag{}
-	for _, lang := range vaglio.Languages {
-		all[lang] = language.Make(lang)
-	}
-	return all
-}()
-
-func tagOf(lang string) language.Tag {
-	if tag, ok := tags[lang]; ok {
-		return tag
-	}
-	return language.Make(lang)
-}
-
-// printer is one of printers, by language; "" is for any other one, and makes a new printer each time.
-type printer struct {
-	*message.Printer
-	lang string
-}
-
-var printers = func() map[string]*sync.Pool {
-	all := map[string]*sync.Pool{"": {}}
-	for _, lang := range vaglio.Languages {
-		all[lang] = &sync.Pool{New: func() any { return &printer{message.NewPrinter(tags[lang]), lang} }}
-	}
-	return all
-}()
-
-// printerOf is the caller's alone until he puts it back.
-func printerOf(lang string) *printer {
-	if pool := printers[lang]; lang != "" && pool != nil {
-		return pool.Get().(*printer)
-	}
-	return &printer{message.NewPrinter(tagOf(lang)), ""}
 }

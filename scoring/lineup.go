@@ -53,6 +53,9 @@ type seat struct {
 	catalogue *features.Catalogue
 	memory    *states.Cache // nil without a cache
 	bound     *policy.Bound
+
+	topics []topic
+	usual  []any // by feature
 }
 
 // setup is all that decisions are taken with. It changes as a whole; those under way keep theirs.
@@ -180,6 +183,9 @@ func (e *Engine) seat(next *setup, stage string, b *models.Bundle, p *policy.Pol
 // bind ties the policy to the seat's features. Of the policy that comes with the program, rules about features that a model of
 // one's own does not have are left out, and the log says so; another policy has to fit.
 func (s *seat) bind(e *Engine, p *policy.Policy) (err error) {
+	if s.bundle != nil {
+		s.topics, s.usual = topicsOf(s.catalogue.Features()), usualOf(s.catalogue.Features(), s.bundle.Manifest().Population)
+	}
 	if p != policy.Default() {
 		if s.bound, err = p.Bind(s.catalogue); err != nil {
 			return fmt.Errorf("policy %s does not fit the %s: %w", p.Version(), s.stage, err)

@@ -20,79 +20,90 @@ const (
 	maxEvidence     = 5
 )
 
-// reasons groups the contributions by reason code, the strongest first.
-func (d *decision) reasons(lang string) []vaglio.Reason {
-	type group struct {
-		code    string
-		total   float64
-		members []int
-	}
-	features := d.seat.catalogue.Features()
-	groups := make([]group, 0, 32)
-	for i := range features {
-		code := features[i].Reason
+// topic is a reason code with the features that give it.
+type topic struct {
+	code    string
+	members []int
+}
+
+func topicsOf(all []features.Feature) (topics []topic) {
+	for i := range all {
+		code := all[i].Reason
 		if code == "" {
 			continue
 		}
-		g := slices.IndexFunc(groups, func(g group) bool { return g.code == code })
-		if g < 0 {
-			g, groups = len(groups), append(groups, group{code: code})
+		at := slices.IndexFunc(topics, func(t topic) bool { return t.code == code })
+		if at < 0 {
+			at, topics = len(topics), append(topics, topic{code: code})
 		}
-		groups[g].total += d.assessment.contributions[i]
-		groups[g].members = append(groups[g].members, i)
+		topics[at].members = append(topics[at].members, i)
 	}
-	groups = slices.DeleteFunc(groups, func(g group) bool { return math.Abs(g.total) < minContribution })
-	slices.SortFunc(groups, func(a, b group) int {
+	return topics
+}
+
+// usualOf are the population's medians at training time by feature, nil where the model has none.
+func usualOf(all []features.Feature, population []models.FeatureQuantiles) []any {
+	usual := make([]any, len(all))
+	for i := range all {
+		if at := slices.IndexFunc(population, func(q models.FeatureQuantiles) bool { return q.Name == all[i].Name }); at >= 0 {
+			usual[i] = shown(&all[i], population[at].Q50)
+		}
+	}
+	return usual
+}
+
+// reasons adds the contributions up by reason code, the strongest first.
+func (d *decision) reasons(lang string) []vaglio.Reason {
+	type sum struct {
+		*topic
+		total float64
+	}
+	var room [64]sum
+	sums := room[:0]
+	for i := range d.seat.topics {
+		t := &d.seat.topics[i]
+		total := 0.0
+		for _, feature := range t.members {
+			total += d.assessment.contributions[feature]
+		}
+		if !(math.Abs(total) < minContribution) {
+			sums = append(sums, sum{t, total})
+		}
+	}
+	slices.SortFunc(sums, func(a, b sum) int {
 		return cmp.Or(cmp.Compare(math.Abs(b.total), math.Abs(a.total)), cmp.Compare(a.code, b.code))
 	})
-	reasons := make([]vaglio.Reason, min(len(groups), maxReasons))
+	reasons := make([]vaglio.Reason, min(len(sums), maxReasons))
 	for i := range reasons {
-		reasons[i] = d.reason(groups[i].code, groups[i].total, groups[i].members, lang)
+		reasons[i] = d.reason(sums[i].topic, sums[i].total, lang)
 	}
 	return reasons
 }
 
-func (d *decision) reason(code string, total float64, members []int, lang string) vaglio.Reason {
-	catalogue := d.seat.catalogue
-	reason := vaglio.Reason{Code: code, Direction: "raises", Contribution: total, Features: []vaglio.ReasonFeature{},
-		Text: catalogue.ReviewerText(code, lang, d.vector, d.engine.history.BaseCurrency(), d.request.Currency)}
+func (d *decision) reason(t *topic, total float64, lang string) vaglio.Reason {
+	catalogue, contributions := d.seat.catalogue, d.assessment.contributions
+	reason := vaglio.Reason{Code: t.code, Direction: "raises", Contribution: total, Features: make([]vaglio.ReasonFeature, 0, maxFeatures),
+		Text: catalogue.ReviewerText(t.code, lang, d.vector, d.engine.history.BaseCurrency(), d.request.Currency)}
 	if total < 0 {
 		reason.Direction = "lowers"
 	}
-	strongest := slices.Clone(members)
-	slices.SortStableFunc(strongest, func(a, b int) int {
-		return cmp.Compare(math.Abs(d.assessment.contributions[b]), math.Abs(d.assessment.contributions[a]))
-	})
-	for _, i := range strongest[:min(len(strongest), maxFeatures)] {
-		if d.assessment.contributions[i] == 0 {
-			continue
-		}
+	var room [32]int
+	strongest := append(room[:0], t.members...)
+	slices.SortStableFunc(strongest, func(a, b int) int { return cmp.Compare(math.Abs(contributions[b]), math.Abs(contributions[a])) })
+	strongest = strongest[:min(len(strongest), maxFeatures)]
+	strongest = slices.DeleteFunc(strongest, func(i int) bool { return contributions[i] == 0 })
+	for _, i := range strongest {
 		f := &catalogue.Features()[i]
-		said := vaglio.ReasonFeature{Name: f.Name, Value: shown(f, d.vector[i]), Usual: d.usual(i)}
+		said := vaglio.ReasonFeature{Name: f.Name, Value: shown(f, d.vector[i]), Usual: d.seat.usual[i]}
 		if own, ok := catalogue.CustomerUsual(i, d.vector); ok {
 			said.CustomerUsual = own
 		}
 		reason.Features = append(reason.Features, said)
-		if len(reason.Evidence) < maxEvidence {
-			for _, id := range d.evidence(i) {
-				if !slices.Contains(reason.Evidence, id) && len(reason.Evidence) < maxEvidence {
-					reason.Evidence = append(reason.Evidence, id)
-				}
-			}
-		}
+	}
+	if d.states != nil { // a replay from inputs has no events
+		reason.Evidence = catalogue.Evidence(&d.fact, d.states, maxEvidence, strongest...)
 	}
 	return reason
-}
-
-// usual is the population's median at training time, nil where the model has none.
-func (d *decision) usual(feature int) any {
-	f := &d.seat.catalogue.Features()[feature]
-	population := d.seat.bundle.Manifest().Population
-	i := slices.IndexFunc(population, func(q models.FeatureQuantiles) bool { return q.Name == f.Name })
-	if i < 0 {
-		return nil
-	}
-	return shown(f, population[i].Q50)
 }
 
 // shown is a feature's value for JSON: a number, a category's name, or nil when it is missing.

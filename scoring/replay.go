@@ -163,7 +163,6 @@ func (a *again) fromInputs() (Comparison, error) {
 	if len(d.vector) > 0 && len(d.vector) != len(d.seat.catalogue.Features()) {
 		return Comparison{Unavailable: "the features of then are others"}, nil
 	}
-	d.evidence = func(int) []string { return nil }
 	if err := a.score(&d); err != nil {
 		return Comparison{Unavailable: err.Error()}, nil
 	}
