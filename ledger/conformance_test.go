@@ -32,6 +32,7 @@ var conformance = []struct {
 	{"approvals that expired no longer count", releasing},
 	{"concurrent approvals never exceed what was captured", neverOver},
 	{"replicas never approve too much, and nothing stays reserved in the end", neverLeaking},
+	{"refunds in pieces settle what they pay, and no more", piecemeal},
 	{"customers are counted exactly, over all replicas", counting},
 	{"the first open request on the same money is found", duplicating},
 	{"replicas decide an id once, whatever its content", racing},

@@ -95,7 +95,7 @@ func (r *RequestState) executed(e *Execution) (bool, error) {
 
 // execute writes down an execution that is legal.
 func (t *transaction) execute(r *RequestState, e *Execution) error {
-	known := r.Execution != nil && len(r.Execution.Events) > 0 // history was told by others
+	known := r.Execution != nil && len(r.Execution.Events) > 0 || e.State == Succeeded && r.toldPaid() // history was told by others
 	if err := t.revise(r, RevisionExecution, e.Actor, e); err != nil {
 		return err
 	}
@@ -106,8 +106,11 @@ func (t *transaction) execute(r *RequestState, e *Execution) error {
 		}
 		return nil
 	case e.State == Succeeded:
-		if err := t.insertPaid(r, e); err != nil || known {
+		if err := t.insertPaid(r, e); err != nil {
 			return err
+		}
+		if known {
+			return t.close(r)
 		}
 		return t.end(r, vaglio.KindRefundPaid, "paid", e.Amount, e.At)
 	case known:

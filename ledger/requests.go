@@ -106,6 +106,7 @@ type RequestState struct {
 	CaseID         string         `json:"case_id,omitzero"`
 	Resolution     *Resolution    `json:"resolution,omitempty"`
 	Execution      *Execution     `json:"execution,omitempty"`
+	Pieces         []Piece        `json:"pieces,omitempty"` // that events told, while something was left
 	Revisions      []Revision     `json:"revisions"`
 }
 
@@ -118,6 +119,15 @@ type Execution struct {
 	At        vaglio.Instant `json:"at"`                 // when it happened; asked with 0: now
 	Actor     string         `json:"actor,omitzero"`     // who says so
 	Events    []string       `json:"events,omitempty"`   // the events that told it, when nobody reported an execution
+}
+
+// Piece is a part of an approved refund that an event told: paid, failed or cancelled.
+type Piece struct {
+	Event    string         `json:"event"`
+	Kind     string         `json:"kind"`
+	Amount   int64          `json:"amount"` // minor units
+	Currency string         `json:"currency"`
+	At       vaglio.Instant `json:"at"`
 }
 
 // Resolution is a reviewer's verdict.
@@ -133,6 +143,7 @@ type Resolution struct {
 const (
 	RevisionResolution   = "resolution"   // detail: a Resolution
 	RevisionExecution    = "execution"    // detail: an Execution
+	RevisionPiece        = "piece"        // detail: a Piece
 	RevisionCancellation = "cancellation" // detail: the reason
 	RevisionExpiry       = "expiry"       // detail: the valid_until that has passed
 )
@@ -166,6 +177,23 @@ func (r *RequestState) phase() string {
 	default:
 		return r.Execution.State
 	}
+}
+
+// holds reports whether the request holds money back.
+func (r *RequestState) holds() bool {
+	p := r.phase()
+	return p == string(Approved) || p == string(PartlyApproved) || p == Submitted
+}
+
+// told reports whether an event has been taken as a word about the request's refund.
+func (r *RequestState) told(event string) bool {
+	return slices.ContainsFunc(r.Pieces, func(p Piece) bool { return p.Event == event }) ||
+		r.Execution != nil && slices.Contains(r.Execution.Events, event)
+}
+
+// toldPaid reports whether events have told that money left.
+func (r *RequestState) toldPaid() bool {
+	return slices.ContainsFunc(r.Pieces, func(p Piece) bool { return p.Kind == vaglio.KindRefundPaid })
 }
 
 // allow is a *TransitionError unless the request may become this.
@@ -207,6 +235,12 @@ func (r *RequestState) apply(v Revision) error {
 		if r.Execution.State == ExecutionCanceled {
 			r.State = Cancelled
 		}
+	case RevisionPiece:
+		var p Piece
+		if err := json.Unmarshal(v.Detail, &p); err != nil {
+			return err
+		}
+		r.Pieces = append(r.Pieces, p)
 	case RevisionCancellation:
 		r.State = Cancelled
 	case RevisionExpiry:

@@ -25,7 +25,8 @@ var effects = map[string]effect{
 	"payment_failed": voids, "payment_cancelled": voids,
 }
 
-// settlingKinds end the reservation of the request that they name.
+// settlingKinds settle or release what is reserved for the request that they name, or a part of it. What was paid counts from
+// anywhere; what failed was released by the ledger, which knows whether it was approved by then.
 var settlingKinds = map[string]bool{vaglio.KindRefundPaid: true, vaglio.KindRefundFailed: true, "refund_cancelled": true}
 
 // exposure is what is known of a payment's money, in minor units of the request's currency.
@@ -43,15 +44,15 @@ func paymentOf(f *vaglio.Fact) (vaglio.Entity, bool) {
 }
 
 // exposureOf adds up the money of the request's payment: what history shows and what the ledger was told, each event once.
-// A request's refund that its execution told and events that name it told too counts once, by the larger of the two sums. A
-// reservation counts until an event ends it. What the request claims to be captured counts only while nobody tells of a
+// A request's refund that its execution told and events that name it told too counts once, by the larger of the two sums. Of a
+// reservation counts what its [ledger.Refund] leaves of it. What the request claims to be captured counts only while nobody tells of a
 // payment. The whole is unknown when money is in another currency than the request's or of no amount, when the payment failed
 // last, and when there are more facts of a kind, or more rows in the ledger, than are read.
 func exposureOf(r *vaglio.Request, request *vaglio.Fact, history []vaglio.Fact, standing *ledger.Standing) exposure {
 	if _, ok := paymentOf(request); !ok {
 		return exposure{}
 	}
-	t := tally{request: r, seen: map[string]bool{}, counts: map[string]int{}, refunds: map[string]*refund{}}
+	t := tally{request: r, seen: map[string]bool{}, counts: map[string]int{}, refunds: map[string]*ledger.Refund{}}
 	t.known = !standing.Incomplete
 	for i := range history {
 		f := &history[i]
@@ -72,34 +73,30 @@ func exposureOf(r *vaglio.Request, request *vaglio.Fact, history []vaglio.Fact, 
 type tally struct {
 	exposure
 	request          *vaglio.Request
-	seen             map[string]bool    // ids of events
-	counts           map[string]int     // by kind
-	refunds          map[string]*refund // by request
-	paid             bool               // somebody told of a payment
+	seen             map[string]bool           // ids of events
+	counts           map[string]int            // by kind
+	refunds          map[string]*ledger.Refund // by request
+	paid             bool                      // somebody told of a payment
 	lastIn, lastVoid vaglio.Instant
 }
 
-// refund is what was told of one request's: by its execution, and by events that name it. It holds nothing back any more.
-type refund struct{ executed, told int64 }
-
 func (t *tally) add(m *ledger.Movement) {
 	what := effects[m.Kind]
-	settles := settlingKinds[m.Kind] && m.RequestID != ""
-	if t.seen[m.EventID] || what == none && !settles {
+	if t.seen[m.EventID] || what == none {
 		return
 	}
 	t.seen[m.EventID] = true
 	if (what == captures || what == returns) && m.Currency != t.request.Currency {
 		t.known = false
 	}
-	var of *refund
-	if settles {
-		if of = t.refunds[m.RequestID]; of == nil {
-			of = &refund{}
+	switch {
+	case m.Kind == vaglio.KindRefundPaid && m.RequestID != "":
+		of := t.refunds[m.RequestID]
+		if of == nil {
+			of = &ledger.Refund{}
 			t.refunds[m.RequestID] = of
 		}
-	}
-	switch {
+		of.Add(m, t.request.Currency)
 	case what == captures:
 		t.paid = true
 		t.captured = plus(t.captured, m.Amount)
@@ -107,10 +104,6 @@ func (t *tally) add(m *ledger.Movement) {
 		t.foreign = t.foreign || m.Customer != "" && m.Customer != t.request.Entities.Get(vaglio.EntityCustomer)
 	case what == voids:
 		t.lastVoid = max(t.lastVoid, m.OccurredAt)
-	case what == returns && settles && m.EventID == m.RequestID+ledger.PaidSuffix:
-		of.executed = plus(of.executed, m.Amount)
-	case what == returns && settles:
-		of.told = plus(of.told, m.Amount)
 	case what == returns:
 		t.gone = plus(t.gone, m.Amount)
 	}
@@ -118,11 +111,13 @@ func (t *tally) add(m *ledger.Movement) {
 
 func (t *tally) sum(reserved []ledger.Reservation) exposure {
 	for _, r := range t.refunds {
-		t.gone = plus(t.gone, max(r.executed, r.told))
+		t.gone = plus(t.gone, r.Paid())
 	}
 	for _, r := range reserved {
-		if t.refunds[r.RequestID] == nil {
+		if of := t.refunds[r.RequestID]; of == nil {
 			t.reserved = plus(t.reserved, r.Amount)
+		} else {
+			t.reserved = plus(t.reserved, of.Rest(r.Amount))
 		}
 	}
 	switch {
@@ -150,7 +145,7 @@ func (e *exposure) refundable(reservedMinor int64) (amountMinor int64, known boo
 	return max(0, e.captured-plus(e.gone, reservedMinor)), e.known
 }
 
-// Settles reports whether an event of a kind ends the approval of the request that it names.
+// Settles reports whether events of a kind tell of the refund of the request that they name: see [ledger.Refund].
 func Settles(kind string) bool { return settlingKinds[kind] }
 
 // MoneyKinds are the kinds of events of a payment that [Refundable] reads, sorted.

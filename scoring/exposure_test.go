@@ -127,6 +127,7 @@ func TestAReviewReservesNothing(t *testing.T) {
 
 func TestTheFateOfARefundSettlesItsReservation(t *testing.T) {
 	settles := func(name, kind string, amountMinor, want int64) {
+		t.Helper()
 		t.Run(name, func(t *testing.T) {
 			s := newService(t, always)
 			s.imports(s.money("paid", "payment", t0-vaglio.Hour, 2500, "EUR"))
@@ -134,15 +135,19 @@ func TestTheFateOfARefundSettlesItsReservation(t *testing.T) {
 			s.clock.set(t0 + vaglio.Minute)
 			d, _ := s.decidesWith(s.request("other", func(r *vaglio.Request) { r.Amount = 1501 }), scoring.DecideOptions{})
 			expect(t, "refundable while reserved", *d.RefundableAmount, 1500)
-			s.imports(s.money("fate", kind, t0+vaglio.Minute, amountMinor, "EUR", "request", "r"))
+			if _, err := s.Store(t.Context(), []vaglio.Event{s.money("fate", kind, t0+vaglio.Minute, amountMinor, "EUR", "request", "r")}); err != nil {
+				t.Fatal(err)
+			}
 			s.clock.set(t0 + vaglio.Hour)
 			d, _ = s.decides(s.request("next"))
 			expect(t, "refundable", *d.RefundableAmount, want)
 		})
 	}
 	settles("paid", "refund_paid", 1000, 1500)
-	settles("paid in part", "refund_paid", 400, 2100)
+	settles("paid in part: the rest stays reserved", "refund_paid", 400, 1500)
+	settles("paid beyond it", "refund_paid", 1100, 1400)
 	settles("failed", "refund_failed", 1000, 2500)
+	settles("failed in part", "refund_failed", 400, 1900)
 	settles("cancelled", "refund_cancelled", 1000, 2500)
 }
 

@@ -231,16 +231,21 @@ func (p *paymentMoney) advance(to vaglio.Instant) {
 	}
 }
 
-// ended reports whether what is known ends a request: an approval by the fate of its refund, a review also by the denial of
-// whoever decided in truth.
-func (p *paymentMoney) ended(request string, approved bool) bool {
+// ended reports whether what is known ends a request: an approval by the fate of its whole refund, a review by any word of one,
+// and by the denial of whoever decided in truth.
+func (p *paymentMoney) ended(o *opened) bool {
+	var refund ledger.Refund
 	for i := range p.told[:p.known] {
 		m := &p.told[i]
-		if m.RequestID == request && (scoring.Settles(m.Kind) || !approved && m.Kind == vaglio.KindRefundDenied) {
+		switch settles := scoring.Settles(m.Kind); {
+		case m.RequestID != o.id:
+		case settles && o.approved:
+			refund.Add(m, o.currency)
+		case settles, !o.approved && m.Kind == vaglio.KindRefundDenied:
 			return true
 		}
 	}
-	return false
+	return o.approved && refund.Rest(o.amount) == 0
 }
 
 // readMoney reads the money of the payments that requests of the period name, in one pass.

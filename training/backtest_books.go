@@ -73,7 +73,7 @@ func (b *books) open(payment string, at vaglio.Instant, money *paymentMoney) []o
 	all := b.payments[payment]
 	kept := all[:0]
 	for _, o := range all {
-		if over := o.approved && at >= o.validUntil; !over && (money == nil || !money.ended(o.id, o.approved)) {
+		if over := o.approved && at >= o.validUntil; !over && (money == nil || !money.ended(&o)) {
 			kept = append(kept, o)
 		}
 	}
