@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-json-experiment/json"
 
@@ -44,7 +45,7 @@ func unchecked(t testing.TB, o api.Options) http.Handler {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	o.Engine = scoring.New(scoring.Options{History: events, Ledger: o.Ledger, Logger: slog.New(slog.DiscardHandler)})
+	o.Engine = scoring.New(scoring.Options{History: events, Ledger: o.Ledger, Budget: time.Minute, Logger: slog.New(slog.DiscardHandler)})
 	return api.New(o).Handler()
 }
 

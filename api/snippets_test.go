@@ -55,7 +55,7 @@ func TestTheCommandsOfTheDocumentationWork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine := scoring.New(scoring.Options{History: store, Ledger: l, Logger: quiet, Now: now})
+	engine := scoring.New(scoring.Options{History: store, Ledger: l, Budget: time.Minute, Logger: quiet, Now: now})
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	s := api.New(api.Options{Engine: engine, Ledger: l, Logger: quiet})

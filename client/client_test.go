@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 		try(err)
 		_, scoreKey, err = l.CreateKey(context.Background(), "score", []string{ledger.ScopeScore}, 0)
 		try(err)
-		engine := scoring.New(scoring.Options{History: store, Ledger: l, Logger: quiet})
+		engine := scoring.New(scoring.Options{History: store, Ledger: l, Budget: time.Minute, Logger: quiet})
 		server := httptest.NewServer(api.New(api.Options{Engine: engine, Ledger: l, Logger: quiet}).Handler())
 		defer server.Close()
 		serverURL = server.URL

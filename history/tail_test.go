@@ -45,7 +45,7 @@ func follow(t *testing.T, s *history.Store) *follower {
 // has waits until an id was visited.
 func (f *follower) has(t *testing.T, id string) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		f.mu.Lock()
 		n := f.ids[id]
 		f.mu.Unlock()

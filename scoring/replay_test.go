@@ -3,6 +3,7 @@ package scoring_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"vaglio"
 	"vaglio/scoring"
@@ -78,7 +79,7 @@ func TestADecisionWhoseModelIsGoneSaysSo(t *testing.T) {
 	s := newService(t)
 	trusted(s)
 	s.decides(s.request("r"))
-	s.Engine = scoring.New(scoring.Options{History: store, Ledger: s.ledger, Now: s.clock.time})
+	s.Engine = scoring.New(scoring.Options{History: store, Ledger: s.ledger, Now: s.clock.time, Budget: 30 * time.Second})
 	again := s.replays(s.id("r"))
 	if c := again.FromInputs; c.Same || !strings.Contains(c.Unavailable, "model") {
 		t.Errorf("%+v", c)
@@ -90,7 +91,7 @@ func TestADecisionWithoutHistoryIsTakenAgainFromItsInputs(t *testing.T) {
 	s := newService(t, func(o *scoring.Options) { o.History = far })
 	wire.cut()
 	s.decides(s.request("r"))
-	s.Engine = scoring.New(scoring.Options{History: store, Ledger: s.ledger, Now: s.clock.time})
+	s.Engine = scoring.New(scoring.Options{History: store, Ledger: s.ledger, Now: s.clock.time, Budget: 30 * time.Second})
 	again := s.replays(s.id("r"))
 	isSame(t, again.FromInputs)
 	if again.FromHistory.Unavailable == "" {

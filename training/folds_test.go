@@ -1,11 +1,13 @@
 package training_test
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
@@ -153,14 +155,18 @@ func TestMachinesTrainTogetherAndTheFirstWritesTheBundle(t *testing.T) {
 	}
 }
 
-// freeAddresses are some of this machine where nobody listens, on ports that the system gives to no connection by itself and
-// with some free ones behind each.
+// nextPort begins anywhere: another run of these tests may have used its ports a minute ago, and LightGBM can't have them yet.
+var nextPort = 10_000 + rand.IntN(5_000)
+
+// freeAddresses are some of this machine where nobody listens, on ports that the system gives to no connection by itself, that
+// no other package's tests use, each of them once, and with some free ones behind each.
 func freeAddresses(t *testing.T, n int) []string {
 	t.Helper()
 	var addresses []string
-	for try := 0; len(addresses) < n; try++ {
-		l, err := net.Listen("tcp4", fmt.Sprint("127.0.0.1:", 10_000+16*rand.IntN(1000)))
-		if err != nil && try < 1000 {
+	for len(addresses) < n {
+		nextPort += 16
+		l, err := net.Listen("tcp4", fmt.Sprint("127.0.0.1:", nextPort))
+		if errors.Is(err, syscall.EADDRINUSE) {
 			continue
 		}
 		if err != nil {

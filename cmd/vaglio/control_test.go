@@ -43,7 +43,7 @@ func (s *server) eventually(r *vaglio.Request, want func(*vaglio.Decision) bool)
 	s.t.Helper()
 	var d vaglio.Decision
 	var body []byte
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if d, body = s.score("?dry_run=true", r); want(&d) {
 			return
 		}

@@ -92,7 +92,7 @@ func TestWithAClickHouseThatSaysNothingDecisionsAreReviewsInTimeAndArriveLater(t
 	}
 	s.signalChildren(syscall.SIGKILL)
 	s.untilReady()
-	for deadline := time.Now().Add(time.Minute); s.metric("vaglio_outbox_events") > 0 || s.metric("vaglio_outbox_decisions") > 0; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); s.metric("vaglio_outbox_events") > 0 || s.metric("vaglio_outbox_decisions") > 0; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the outbox is not delivered:\n%s", s.log)
 		}

@@ -124,7 +124,7 @@ func TestRetrainInTenMinutes(t *testing.T) {
 // untilDelivered waits until history has the events and decisions of the outbox.
 func (s *server) untilInUse(want string) {
 	s.t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if _, body := s.do("GET", "/v1/models", ""); bytes.Contains(body, []byte(want)) {
 			return
 		}
@@ -134,13 +134,13 @@ func (s *server) untilInUse(want string) {
 
 func (s *server) untilDelivered() {
 	s.t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		_, metrics := s.do("GET", "/metrics", "")
 		if strings.Contains(string(metrics), "\nvaglio_outbox_events 0\n") && strings.Contains(string(metrics), "\nvaglio_outbox_decisions 0\n") {
 			return
 		}
 	}
-	s.t.Fatal("after a minute history does not have all decisions")
+	s.t.Fatal("after 3 minutes history does not have all decisions")
 }
 
 func TestRetrainRefusesWhatItCantDo(t *testing.T) {

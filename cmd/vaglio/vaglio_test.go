@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -161,14 +162,29 @@ func (l *logged) String() string {
 	return l.text.String()
 }
 
+// nextPort begins anywhere among the ports that the system gives to nobody who does not name them.
+var nextPort = 26_000 + rand.IntN(5_000)
+
+// freeAddress is one of this machine where nobody listens.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	for {
+		nextPort++
+		listener, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", nextPort))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		listener.Close()
+		return listener.Addr().String()
+	}
+}
+
 func serve(t testing.TB, data string, args ...string) *server {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	listener.Close()
+	address := freeAddress(t)
 	s := &server{t: t, url: "http://" + address, log: &logged{}}
 	s.process = vaglioCommand(context.Background(), append([]string{"serve", "--data", data, "--listen", address, "--budget", "20s"}, args...)...)
 	s.process.Stderr = s.log
@@ -182,7 +198,7 @@ func serve(t testing.TB, data string, args ...string) *server {
 
 func (s *server) untilReady() {
 	s.t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if response, err := http.Get(s.url + "/readyz"); err == nil {
 			response.Body.Close()
 			if response.StatusCode == http.StatusOK {
@@ -190,7 +206,7 @@ func (s *server) untilReady() {
 			}
 		}
 	}
-	s.t.Fatalf("vaglio serve is not ready after a minute:\n%s", s.log)
+	s.t.Fatalf("vaglio serve is not ready after 5 minutes:\n%s", s.log)
 }
 
 func (s *server) stop() {

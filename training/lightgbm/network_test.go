@@ -2,20 +2,32 @@ package lightgbm_test
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"vaglio/training/lightgbm"
 )
 
-// freeAddresses are some of this machine where nobody listens.
+// nextPort begins anywhere: another run of these tests may have used its ports a minute ago, and LightGBM can't have them yet.
+var nextPort = 20_000 + rand.IntN(5_000)
+
+// freeAddresses are some of this machine where nobody listens, on ports that the system gives to no connection by itself, that
+// no other package's tests use, and each of them once.
 func freeAddresses(t *testing.T, n int) []string {
 	t.Helper()
 	var addresses []string
-	for range n {
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
+	for len(addresses) < n {
+		nextPort++
+		l, err := net.Listen("tcp4", fmt.Sprint("127.0.0.1:", nextPort))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -25,7 +25,11 @@ func main() {
 	}
 	ready := regexp.MustCompile(`concat\('([^']*)', '([^']*)'\)`).FindStringSubmatch(strings.Join(os.Args, " "))
 	started := fmt.Sprintf("%d %d\n%s\n", os.Getpid(), os.Getppid(), strings.Join(os.Args[1:], "\n"))
-	if err := os.WriteFile(beside("started"), []byte(started), 0o600); err != nil {
+	err := os.WriteFile(beside("started.partial"), []byte(started), 0o600)
+	if err == nil {
+		err = os.Rename(beside("started.partial"), beside("started")) // the tests read it while another one starts
+	}
+	if err != nil {
 		os.Exit(1)
 	}
 	fmt.Println(ready[1] + ready[2])
