@@ -84,7 +84,6 @@ func Open(ctx context.Context, dsn string, o Options) (*Ledger, error) {
 		queue:     make(chan *member, maxQueue),
 		done:      make(chan struct{}),
 		closed:    make(chan struct{}),
-		recent:    mirror{reload: true},
 	}
 	shown, err := l.openDatabases(ctx, dsn)
 	if err != nil {
@@ -169,9 +168,10 @@ type statements struct {
 	writer                                       reading
 	insertDecisions, insertOpen, insertMovements *bulk
 	backlog, lock, state, revisions              *sql.Stmt
+	indexed, setIndexed, factsBefore             *sql.Stmt
 
-	readDecisionOf, readKey, readState, readRevisions, lastNumber *sql.Stmt
-	reader                                                        reading
+	readDecisionOf, readKey, readState, readRevisions, look *sql.Stmt
+	reader                                                  reading
 
 	stagedStatements
 }
@@ -190,7 +190,8 @@ func (l *Ledger) prepare(ctx context.Context) (err error) {
 	if l.replicated {
 		singles = append(singles, single{&s.lock, l.write, lockSQL})
 	} else {
-		singles = append(singles, single{&s.lastNumber, l.read, lastNumberSQL})
+		singles = append(singles, single{&s.look, l.read, lookSQL}, single{&s.indexed, l.write, indexedSQL},
+			single{&s.setIndexed, l.write, setIndexedSQL}, single{&s.factsBefore, l.write, factsBeforeSQL})
 	}
 	for _, p := range singles {
 		if *p.stmt, err = p.db.PrepareContext(ctx, p.text); err != nil { //nolint:sqlclosecheck // lives as long as its database

@@ -53,9 +53,8 @@ type Message struct {
 // outgoing is a message before it has a number.
 type outgoing struct {
 	Message
-	topic    Topic
-	fact     *vaglio.Fact    // of TopicHistory
-	entities []vaglio.Entity // whose timelines it enters
+	topic Topic
+	fact  *vaglio.Fact // of TopicHistory
 }
 
 // insertFact puts a fact behind those of the outbox, when the transaction ends, and returns it as it is stored.
@@ -63,7 +62,7 @@ func (s *staged) insertFact(f vaglio.Fact) (body []byte, err error) {
 	if body, err = encodeFact(f); err != nil {
 		return nil, fmt.Errorf("encode event %s: %w", f.ID, err)
 	}
-	s.outgoing = append(s.outgoing, outgoing{topic: TopicHistory, fact: &f, entities: f.Timelines(),
+	s.outgoing = append(s.outgoing, outgoing{topic: TopicHistory, fact: &f,
 		Message: Message{ID: f.ID, Customer: f.Entities.Get(vaglio.EntityCustomer), Body: body, KnownAt: f.KnownAt}})
 	return body, nil
 }
@@ -99,17 +98,79 @@ func (l *Ledger) writeOutgoing(ctx context.Context, tx *sql.Tx, messages []outgo
 	if err != nil {
 		return fmt.Errorf("put %d messages into the outbox: %w", len(messages), err)
 	}
-	values = values[:0]
-	for i, m := range messages {
+	var facts []factRow
+	for i := range messages {
 		messages[i].Seq = numbers[i]
-		for _, entity := range m.entities {
-			values = append(values, []byte(entity.String()), []byte(m.fact.Kind), int64(m.fact.OccurredAt), numbers[i], int64(m.KnownAt))
+		if messages[i].fact != nil {
+			facts = append(facts, factRow{numbers[i], *messages[i].fact})
+		}
+	}
+	if l.replicated {
+		return l.insertTimelines(ctx, tx, facts)
+	}
+	return l.index(ctx, tx, facts, numbers[0], numbers[len(numbers)-1])
+}
+
+// insertTimelines puts facts into the outbox's timelines.
+func (l *Ledger) insertTimelines(ctx context.Context, tx *sql.Tx, facts []factRow) error {
+	var values []any
+	for i := range facts {
+		f := &facts[i].fact
+		for _, entity := range f.Timelines() {
+			values = append(values, []byte(entity.String()), []byte(f.Kind), int64(f.OccurredAt), facts[i].seq, int64(f.KnownAt))
 		}
 	}
 	if err := l.sql.insertTimelines.exec(ctx, tx, values); err != nil {
-		return fmt.Errorf("put %d messages into the outbox's timelines: %w", len(messages), err)
+		return fmt.Errorf("put %d facts into the outbox's timelines: %w", len(facts), err)
 	}
 	return nil
+}
+
+// maxUnindexed is the length of SQLite's outbox, in numbers, from which on facts get timelines: up to it decisions read them
+// from memory, and their timelines, a third of a decision's cost, are never written. It is above what lingers at 8,000
+// decisions a second. Timelines are complete at twice the length.
+var maxUnindexed int64 = 100_000
+
+// outbox_topics.indexed is the number from which on all facts have timelines. Two values have a meaning of their own.
+const (
+	notIndexed = 0 // new facts get none
+	allIndexed = 1 // decisions may rely on them
+)
+
+const (
+	indexedSQL     = `SELECT indexed, (SELECT COALESCE(MIN(seq), 0) FROM outbox) FROM outbox_topics WHERE topic = 'history'`
+	setIndexedSQL  = `UPDATE outbox_topics SET indexed = $1 WHERE topic = 'history'`
+	factsBeforeSQL = `SELECT seq, body FROM outbox WHERE topic = 'history' AND seq < $1 ORDER BY seq DESC LIMIT $2`
+)
+
+// index puts new facts of SQLite's outbox into its timelines once it is long, and with each message an older fact.
+// The messages have the numbers from first to last.
+func (l *Ledger) index(ctx context.Context, tx *sql.Tx, facts []factRow, first, last int64) error {
+	var from, oldest int64
+	err := tx.StmtContext(ctx, l.sql.indexed).QueryRowContext(ctx).Scan(&from, &oldest) //nolint:sqlclosecheck // ends with its transaction
+	if err != nil {
+		return fmt.Errorf("measure the outbox: %w", err)
+	}
+	if from == notIndexed {
+		if last-oldest < maxUnindexed {
+			return nil
+		}
+		from = first
+	}
+	if from != allIndexed {
+		n := int(last - first + 1)
+		older, err := readFacts(tx.StmtContext(ctx, l.sql.factsBefore).QueryContext(ctx, from, n)) //nolint:sqlclosecheck // likewise
+		if err != nil {
+			return fmt.Errorf("read the outbox: %w", err)
+		}
+		if facts, from = append(facts, older...), allIndexed; len(older) == n {
+			from = older[n-1].seq
+		}
+		if _, err := tx.StmtContext(ctx, l.sql.setIndexed).ExecContext(ctx, from); err != nil { //nolint:sqlclosecheck // likewise
+			return fmt.Errorf("note from where on the outbox has timelines: %w", err)
+		}
+	}
+	return l.insertTimelines(ctx, tx, facts)
 }
 
 // countOutgoing adds messages to those that wait.

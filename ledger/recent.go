@@ -118,10 +118,10 @@ func readFacts(rows *sql.Rows, err error) ([]factRow, error) {
 	return out, rows.Err()
 }
 
-// How many facts of the outbox are kept in memory. With more in it decisions read the table, until a sweep finds few again.
+// Bounds of the facts that are kept in memory: with more of them decisions read the table, once all timelines are there.
 const (
-	maxMirrored = 65_536
-	maxReloaded = 4_096
+	maxMirrored  = 65_536
+	mostMirrored = 4 * maxMirrored // while timelines are being caught up with, and of rows that another process has deleted
 )
 
 // mirror holds the facts of SQLite's outbox in memory, so that a decision reads no table for them. It has every row up to the
@@ -132,11 +132,11 @@ type mirror struct {
 
 	mu       sync.RWMutex
 	whole    bool  // all of it is here; otherwise nothing is
-	reload   bool  // it is worth a try to read it all
+	indexed  bool  // when looked at last, the table had the timelines of all
 	sweeps   int   // so many there were
 	through  int64 // outbox rows with higher numbers are not here
 	rows     map[int64]*mirrored
-	byEntity map[vaglio.Entity][]*mirrored // in no order
+	byEntity map[vaglio.Entity][]timeline // one of each kind
 }
 
 type mirrored struct {
@@ -144,34 +144,42 @@ type mirrored struct {
 	entities []vaglio.Entity
 }
 
+// timeline is what the mirror has of one entity and kind, by (occurred_at, seq).
+type timeline struct {
+	kind string
+	rows []*mirrored
+}
+
 const (
-	lastNumberSQL = `SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'outbox'`
-	fewRowsSQL    = `SELECT COUNT(*) FROM (SELECT 1 FROM outbox LIMIT $1)`
+	lookSQL = `SELECT (SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'outbox'), indexed
+		FROM outbox_topics WHERE topic = 'history'`
 	factsAfterSQL = `SELECT seq, body FROM outbox WHERE topic = 'history' AND seq > $1 AND seq <= $2 ORDER BY seq`
 )
 
-// of answers like [Ledger.Recent], facts shared: read only. It is false when the table is to be asked.
+// of answers like [Ledger.Recent], facts shared: read only. It is false when the table is to be asked, which then has the
+// timelines of all facts that were stored before the call.
 func (m *mirror) of(ctx context.Context, l *Ledger, entities []vaglio.Entity, asOf vaglio.Instant) (facts []vaglio.Fact, ok bool, err error) {
 	if l.replicated {
 		return nil, false, nil
 	}
-	if err := m.looks.join(ctx, func() error { return m.look(l) }); err != nil {
-		return nil, false, fmt.Errorf("look at the outbox: %w", err)
+	for {
+		if err := m.looks.join(ctx, func() error { return m.look(l) }); err != nil {
+			return nil, false, fmt.Errorf("look at the outbox: %w", err)
+		}
+		m.mu.RLock()
+		if m.whole || m.indexed {
+			break
+		}
+		m.mu.RUnlock() // it was dropped since: another look reads it again
 	}
-	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if !m.whole {
 		return nil, false, nil
 	}
 	var found []*mirrored
 	for _, e := range entities {
-		for _, row := range m.byEntity[e] {
-			if row.fact.KnownAt <= asOf {
-				found = append(found, row)
-			}
-			if len(found) > fewFacts {
-				return nil, false, nil
-			}
+		for _, tl := range m.byEntity[e] {
+			found = tl.newest(found, asOf)
 		}
 	}
 	slices.SortFunc(found, func(a, b *mirrored) int { return cmp.Compare(a.seq, b.seq) })
@@ -183,48 +191,49 @@ func (m *mirror) of(ctx context.Context, l *Ledger, entities []vaglio.Entity, as
 	return facts, true, nil
 }
 
+// newest appends the newest rows that were known at asOf.
+func (tl *timeline) newest(found []*mirrored, asOf vaglio.Instant) []*mirrored {
+	n := 0
+	for i := len(tl.rows) - 1; i >= 0 && n < vaglio.NewestPerKind; i-- {
+		if tl.rows[i].fact.KnownAt <= asOf {
+			found = append(found, tl.rows[i])
+			n++
+		}
+	}
+	return found
+}
+
 // look brings the mirror up to what is committed now. One runs at a time.
 func (m *mirror) look(l *Ledger) error {
 	ctx := context.Background() // it is for many
 	m.mu.RLock()
-	whole, reload, through, sweeps := m.whole, m.reload, m.through, m.sweeps
+	whole, through, sweeps := m.whole, m.through, m.sweeps
 	m.mu.RUnlock()
-	if !whole && !reload {
-		return nil
-	}
-	var last int64
-	if err := l.sql.lastNumber.QueryRowContext(ctx).Scan(&last); err != nil {
+	var last, indexed int64
+	if err := l.sql.look.QueryRowContext(ctx).Scan(&last, &indexed); err != nil {
 		return err
 	}
-	if whole && last <= through {
-		return nil
-	}
-	if !whole {
-		var rows int
-		if err := l.read.QueryRowContext(ctx, fewRowsSQL, maxReloaded+1).Scan(&rows); err != nil {
+	var found []factRow
+	read := !whole && indexed != allIndexed || whole && last > through
+	if read {
+		if !whole {
+			through = 0
+		}
+		var err error
+		if found, err = readFacts(l.read.QueryContext(ctx, factsAfterSQL, through, last)); err != nil {
 			return err
 		}
-		if rows > maxReloaded {
-			m.mu.Lock()
-			m.reload = false
-			m.mu.Unlock()
-			return nil
-		}
-		through = 0
-	}
-	found, err := readFacts(l.read.QueryContext(ctx, factsAfterSQL, through, last))
-	if err != nil {
-		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.indexed = indexed == allIndexed
 	switch {
-	case m.whole != whole:
-		return nil // it became too large, or was cleared
+	case !read, m.whole != whole:
+		return nil // nothing is new, or it became too large, or was cleared
 	case !whole && m.sweeps != sweeps:
 		return nil // what was found may be gone: another look begins anew
 	case !whole:
-		m.whole, m.reload, m.rows, m.byEntity = true, false, map[int64]*mirrored{}, map[vaglio.Entity][]*mirrored{}
+		m.whole, m.rows, m.byEntity = true, map[int64]*mirrored{}, map[vaglio.Entity][]timeline{}
 	}
 	for i := range found {
 		m.add(found[i])
@@ -235,31 +244,38 @@ func (m *mirror) look(l *Ledger) error {
 
 // add needs the lock.
 func (m *mirror) add(row factRow) {
-	if !m.whole || m.rows[row.seq] != nil {
-		return
-	}
-	if len(m.rows) == maxMirrored {
-		m.drop(false)
+	if m.rows[row.seq] != nil {
 		return
 	}
 	kept := &mirrored{row, row.fact.Timelines()}
 	kept.fact.Entities, kept.fact.Attributes = slices.Clip(kept.fact.Entities), slices.Clip(kept.fact.Attributes)
 	m.rows[row.seq] = kept
 	for _, e := range kept.entities {
-		m.byEntity[e] = append(m.byEntity[e], kept)
+		all := m.byEntity[e]
+		i := slices.IndexFunc(all, func(tl timeline) bool { return tl.kind == kept.fact.Kind })
+		if i < 0 {
+			i, all = len(all), append(all, timeline{kind: kept.fact.Kind})
+			m.byEntity[e] = all
+		}
+		at, _ := slices.BinarySearchFunc(all[i].rows, kept, func(a, b *mirrored) int {
+			return cmp.Or(cmp.Compare(a.fact.OccurredAt, b.fact.OccurredAt), cmp.Compare(a.seq, b.seq))
+		})
+		all[i].rows = slices.Insert(all[i].rows, at, kept)
 	}
 }
 
 // drop needs the lock.
-func (m *mirror) drop(reload bool) {
-	m.whole, m.reload, m.through, m.rows, m.byEntity = false, reload, 0, nil, nil
-}
+func (m *mirror) drop() { m.whole, m.through, m.rows, m.byEntity = false, 0, nil, nil }
 
 // committed takes what a transaction of this process has added, before anybody is told.
 func (m *mirror) committed(added []outgoing) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(added) == 0 || !m.whole {
+		return
+	}
+	if len(m.rows) >= mostMirrored || m.indexed && len(m.rows) >= maxMirrored {
+		m.drop()
 		return
 	}
 	for i := range added {
@@ -272,15 +288,11 @@ func (m *mirror) committed(added []outgoing) {
 	}
 }
 
-// swept takes away what was deleted from the table, and gives a mirror that had become too large another try.
+// swept takes away what was deleted from the table.
 func (m *mirror) swept(seqs []int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sweeps++
-	if !m.whole {
-		m.reload = true
-		return
-	}
 	touched := map[vaglio.Entity]bool{}
 	for _, seq := range seqs {
 		if row := m.rows[seq]; row != nil {
@@ -291,9 +303,14 @@ func (m *mirror) swept(seqs []int64) {
 		}
 	}
 	for e := range touched {
-		rest := slices.DeleteFunc(m.byEntity[e], func(row *mirrored) bool { return m.rows[row.seq] != row })
-		if m.byEntity[e] = rest; len(rest) == 0 {
+		all := m.byEntity[e]
+		for i := range all {
+			all[i].rows = slices.DeleteFunc(all[i].rows, func(row *mirrored) bool { return m.rows[row.seq] != row })
+		}
+		if all = slices.DeleteFunc(all, func(tl timeline) bool { return len(tl.rows) == 0 }); len(all) == 0 {
 			delete(m.byEntity, e)
+		} else {
+			m.byEntity[e] = all
 		}
 	}
 }
@@ -303,7 +320,7 @@ func (m *mirror) forget() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sweeps++
-	m.drop(true)
+	m.drop()
 }
 
 // rounds let many callers share the runs of a function: each gets one that began after it had come. The zero value is ready.

@@ -176,6 +176,10 @@ func (r *relay) mark(ctx context.Context, tx *sql.Tx, messages []Message) error 
 	return err
 }
 
+// shortSQL has new facts get no timelines, if the outbox is short again. Those that are there go with their facts.
+const shortSQL = `UPDATE outbox_topics SET indexed = 0 WHERE topic = 'history' AND indexed > 0
+	AND (SELECT MAX(seq) FROM outbox) - (SELECT MIN(seq) FROM outbox) < $1`
+
 // sweepDelivered deletes rows that have stayed long enough after their delivery, and says how many.
 func (l *Ledger) sweepDelivered(ctx context.Context, atMost int) (int, error) {
 	seqs, err := readNumbers(l.read.QueryContext(ctx, `SELECT seq FROM outbox WHERE delivered_at > 0 AND delivered_at <= $1
@@ -194,7 +198,11 @@ func (l *Ledger) sweepDelivered(ctx context.Context, atMost int) (int, error) {
 					return err
 				}
 			}
-			return nil
+			if l.replicated {
+				return nil
+			}
+			_, err := tx.ExecContext(ctx, shortSQL, maxUnindexed/4)
+			return err
 		})
 		if err != nil {
 			return 0, err

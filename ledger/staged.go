@@ -70,7 +70,7 @@ func prepareStaged(ctx context.Context, write, read *sql.DB) (s stagedStatements
 		tail    string
 	}{
 		{&s.insertMessages, insertMessageSQL, 6, ` RETURNING seq`},
-		{&s.insertTimelines, insertTimelineSQL, 5, ``},
+		{&s.insertTimelines, insertTimelineSQL, 5, ` ON CONFLICT DO NOTHING`},
 		{&s.insertEntries, insertEntrySQL, 6, ` RETURNING seq`},
 		{&s.insertLeaves, insertLeafSQL, 7, ``},
 	} {
