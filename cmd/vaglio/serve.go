@@ -137,6 +137,9 @@ func (s *serving) start(ctx context.Context, in *installation) (*service, error)
 
 // serveOn starts the engine, what works behind it, and the server.
 func (s *serving) serveOn(ctx context.Context, in *installation, store *history.Store, l *ledger.Ledger, open bool) (*service, error) {
+	if err := collectLater(); err != nil {
+		in.log.Warn("the memory that there is can't be found out: the collector has no limit", "error", err)
+	}
 	engine, follow, err := s.engine(ctx, in, store, l)
 	if err != nil {
 		return nil, err
