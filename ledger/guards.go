@@ -96,12 +96,18 @@ func (l *Ledger) TripGuard(ctx context.Context, g GuardTrip) (tripped bool, err 
 	return tripped, nil
 }
 
-// ClearGuard ends a trip by hand; ErrNotFound if it does not hold any more.
+// ClearGuard ends a trip by hand and forgives what its segment was counted in the hour before, and what the clock has still before it; ErrNotFound if it
+// was cleared before.
 func (l *Ledger) ClearGuard(ctx context.Context, id, by string) error {
 	return l.change(ctx, func(tx *sql.Tx, s *staged) error {
 		s.note(AuditEntry{Actor: by, Action: "guard.cleared", Subject: id})
 		result, err := tx.ExecContext(ctx, `UPDATE guard_trips SET cleared_at = $1, cleared_by = $2 WHERE id = $3 AND cleared_at = 0`, int64(l.now()), by, id)
-		return oneRow(result, err, "clear guard "+id)
+		if err := oneRow(result, err, "clear guard "+id); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `DELETE FROM guard_counts WHERE minute > $1 AND segment = (SELECT segment FROM guard_trips WHERE id = $2)`,
+			int64(l.now()/vaglio.Minute-60), id)
+		return err
 	})
 }
 

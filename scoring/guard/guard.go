@@ -57,7 +57,6 @@ type segment struct {
 	mu     sync.Mutex
 	fresh  map[int64]*ledger.GuardCount // by minute
 	shared ledger.GuardCount            // summed over the last hour
-	after  int64                        // minute: what was counted until then was forgiven when a person cleared a guard
 	scores map[int64]*[10]int64         // by minute: risk scores of this process by tenths
 }
 
@@ -180,27 +179,21 @@ func (s *segment) count(at vaglio.Instant) *ledger.GuardCount {
 	return c
 }
 
-// hour is what is known of the last hour; the segment is locked.
+// hour is what is known of the last hour, and of what the clock has still before it when it was set back; the segment is locked.
 func (s *segment) hour(at vaglio.Instant) ledger.GuardCount {
 	sum := s.shared
 	for minute, c := range s.fresh {
-		if minute > max(s.after, int64(at/vaglio.Minute)-60) {
+		if minute > int64(at/vaglio.Minute)-60 {
 			add(&sum, c)
 		}
 	}
 	return sum
 }
 
-func (s *segment) forgiven() int64 {
+func (s *segment) forgetScores() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.after
-}
-
-func (s *segment) forgive(until vaglio.Instant) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.after = max(s.after, int64(until/vaglio.Minute))
+	clear(s.scores)
 }
 
 func add(sum, c *ledger.GuardCount) {
@@ -233,7 +226,7 @@ func (g *Guard) hold(name, segment, detail string, lasting time.Duration, at vag
 }
 
 // Sync exchanges counts and trips with the ledger and looks whether rates have become impossible. A trip that a person cleared
-// forgives what was counted before: its hour begins anew. Call it every second or so, from one goroutine.
+// forgives what was counted before, see [ledger.Ledger.ClearGuard], and the scores of this process. Call it every second or so, from one goroutine.
 func (g *Guard) Sync(ctx context.Context, o *policy.Guards) error {
 	at := vaglio.InstantOf(g.now())
 	if err := g.exchangeTrips(ctx); err != nil {
@@ -299,11 +292,10 @@ func (g *Guard) learn(ctx context.Context, at vaglio.Instant) error {
 	for i := range counts {
 		name := counts[i].Segment
 		if sums[name] == nil {
+			g.segment(name) // others may have counted it alone
 			sums[name] = &ledger.GuardCount{}
 		}
-		if counts[i].Minute > g.segment(name).forgiven() {
-			add(sums[name], &counts[i])
-		}
+		add(sums[name], &counts[i])
 	}
 	g.segments.Range(func(name, value any) bool {
 		s := value.(*segment)
@@ -313,7 +305,7 @@ func (g *Guard) learn(ctx context.Context, at vaglio.Instant) error {
 			s.shared = *sum
 		}
 		for minute := range s.scores {
-			if minute <= max(s.after, int64(at/vaglio.Minute)-60) {
+			if minute <= int64(at/vaglio.Minute)-60 {
 				delete(s.scores, minute)
 			}
 		}
@@ -379,16 +371,18 @@ func (g *Guard) exchangeTrips(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	seen := map[string]bool{}
-	for _, t := range append(known, stored...) {
-		seen[t.ID] = true
-		if t.ClearedAt != 0 {
-			g.segment(t.Segment).forgive(t.ClearedAt)
+	seen := map[string]*ledger.GuardTrip{}
+	for _, trips := range [][]ledger.GuardTrip{known, stored} {
+		for i := range trips {
+			seen[trips[i].ID] = &trips[i]
 		}
 	}
 	if ours := g.trips.Load(); ours != nil {
 		for _, t := range *ours {
-			if seen[t.ID] || !t.Holds(vaglio.InstantOf(g.now())) {
+			if now := seen[t.ID]; now != nil && now.ClearedAt != 0 {
+				g.segment(t.Segment).forgetScores()
+			}
+			if seen[t.ID] != nil || !t.Holds(vaglio.InstantOf(g.now())) {
 				continue
 			}
 			tripped, err := g.ledger.TripGuard(ctx, t)

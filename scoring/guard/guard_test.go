@@ -17,7 +17,7 @@ import (
 // at is the moment at which the tests begin.
 var at = vaglio.InstantOf(time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC))
 
-// replicas are guards over one ledger, on one clock.
+// replicas are guards over one ledger, on one clock unless they have their own.
 type replicas struct {
 	*testing.T
 	clock  atomic.Int64
@@ -32,11 +32,15 @@ func limits(approvals, approved int64) policy.Limits {
 }
 
 func newReplicas(t *testing.T, set func(*policy.Guards)) *replicas {
+	return newReplicasOn(t, filepath.Join(t.TempDir(), "ledger.db"), set)
+}
+
+func newReplicasOn(t *testing.T, dsn string, set func(*policy.Guards)) *replicas {
 	r := &replicas{T: t, guards: policy.Guards{Limits: limits(policy.Unlimited, policy.Unlimited), Segments: map[string]policy.Limits{}}}
 	set(&r.guards)
 	r.clock.Store(int64(at))
 	var err error
-	if r.ledger, err = ledger.Open(t.Context(), filepath.Join(t.TempDir(), "ledger.db"), ledger.Options{Now: r.now}); err != nil {
+	if r.ledger, err = ledger.Open(t.Context(), dsn, ledger.Options{Now: r.now}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.ledger.Close() })
