@@ -107,8 +107,11 @@ func (o *Options) checkParams(ctx context.Context, c *features.Catalogue) error 
 	d := lightgbm.Dataset{Names: c.Names(), Rows: 4, Label: []float64{0, 1, 0, 1}}
 	d.X = make([]float64, d.Rows*len(d.Names))
 	_, err := lightgbm.Train(ctx, lightgbm.Job{Params: o.params(), Rounds: 1, Train: d}, nil)
-	if err != nil {
-		return fmt.Errorf("parameters: %w", err)
+	if err == nil {
+		return nil
 	}
-	return nil
+	if _, own, ok := strings.Cut(err.Error(), "LightGBM: "); ok { // in its own words, not where we were in the trial
+		return fmt.Errorf("parameters: LightGBM: %s", own)
+	}
+	return fmt.Errorf("parameters: %w", err)
 }

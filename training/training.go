@@ -205,6 +205,10 @@ func (o *Options) prepare(ctx context.Context) error {
 		return fmt.Errorf("the test period begins at %v, within the training period until %v", o.Test.From, o.Train.Until)
 	case o.LabelsUntil > now:
 		return fmt.Errorf("labels until %v are from the future: it is %v; end the training period earlier", o.LabelsUntil, now)
+	case o.Test.From >= now:
+		return fmt.Errorf("the test period begins at %v, in the future: it is %v; choose requests that have happened", o.Test.From, now)
+	case o.Rounds < 1 || o.Rounds > lightgbm.MaxRounds:
+		return fmt.Errorf("%d rounds: want 1 to %d", o.Rounds, lightgbm.MaxRounds)
 	case o.NoRefit && o.Folds > 0:
 		return errors.New("a model without refit is that of one split: do without folds")
 	case o.Folds < 0 || o.Folds == 1 || o.Folds > 50:

@@ -58,7 +58,7 @@ func newDataset() *cobra.Command {
 				return err
 			}
 			defer func() { err = errors.Join(err, in.Close()) }()
-			if o.History, err = in.openHistory(cmd.Context()); err != nil {
+			if o.History, err = in.joinHistory(cmd.Context()); err != nil {
 				return err
 			}
 			bar := newProgress()

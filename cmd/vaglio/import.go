@@ -44,7 +44,7 @@ func newImport() *cobra.Command {
 				return err
 			}
 			defer func() { err = errors.Join(err, in.Close()) }()
-			store, err := in.openHistory(cmd.Context())
+			store, err := in.joinHistory(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -59,7 +59,7 @@ func (o *overPeriod) run(cmd *cobra.Command, work func(in *installation, h *hist
 		return err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	store, err := in.openHistory(cmd.Context())
+	store, err := in.joinHistory(cmd.Context())
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,9 @@ func newTrain() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "train",
 		Short: "Train a model on labelled history and write it as a bundle",
+		Long: "Train a model on the labelled requests of one period, judge it on those of a later one, and write it as a bundle.\n" +
+			"Wants --from, --until, --test-from and --test-until. Ctrl-C while trees grow leaves a model of those that there are, and while\n" +
+			"parameters are tuned the trials, from which the same command goes on; before that it leaves nothing.",
 		Example: "  vaglio train --from 2025-11-01 --until 2026-07-01 --test-from 2026-07-01 --test-until 2026-10-01 --promote\n" +
 			"  vaglio train … --params params.yaml --tune 40 --folds 4",
 		Args: exactly(0),
@@ -242,10 +245,14 @@ func (t *trainFlags) run(cmd *cobra.Command, in *installation, o training.Option
 	if bundle != nil && proposed != nil {
 		err = errors.Join(err, writeFile(filepath.Join(o.Dir, "proposed.yaml"), func(out io.Writer) error { _, err := out.Write(proposed); return err }))
 	}
-	if bundle == nil {
-		if err == nil {
-			fmt.Fprintf(cmd.ErrOrStderr(), "trained; the bundle is on the first machine, %s\n", o.Network.Machines[0])
-		}
+	switch {
+	case bundle != nil:
+	case err == nil:
+		fmt.Fprintf(cmd.ErrOrStderr(), "trained; the bundle is on the first machine, %s\n", o.Network.Machines[0])
+		return nil
+	case cmd.Context().Err() != nil:
+		return fmt.Errorf("interrupted before there was a model: %w", err)
+	default:
 		return err
 	}
 	manifest := bundle.Manifest()
@@ -257,6 +264,10 @@ func (t *trainFlags) run(cmd *cobra.Command, in *installation, o training.Option
 		fmt.Fprintf(cmd.ErrOrStderr(), "folds: average precision %.4f ± %.4f\n", mean, manifest.Metrics["average_precision_folds_sd"])
 	}
 	if printed := printEvaluation(cmd.OutOrStdout(), &evaluation, t.asJSON); err != nil || printed != nil {
+		if err != nil && cmd.Context().Err() != nil && !manifest.Interrupted {
+			err = fmt.Errorf("interrupted: the model is whole, what belongs beside it is not (`vaglio evaluate --model %s --report FILE` makes a report): %w",
+				manifest.Version, err)
+		}
 		fmt.Fprintf(cmd.ErrOrStderr(), "model %s is in %s, and is not promoted\n", manifest.Version, o.Dir)
 		return errors.Join(err, printed)
 	}

@@ -19,7 +19,7 @@ import (
 const (
 	maxRows   = math.MaxInt32
 	maxCols   = 4096
-	maxRounds = 10_000
+	MaxRounds = 10_000
 )
 
 // Metrics are computed on the validation rows after each round unless Job.Params names others under "metric". The first
@@ -138,8 +138,8 @@ func (j *Job) validate() error {
 		}
 	}
 	switch {
-	case j.Rounds < 1 || j.Rounds > maxRounds:
-		return fmt.Errorf("%d rounds: want 1 to %d", j.Rounds, maxRounds)
+	case j.Rounds < 1 || j.Rounds > MaxRounds:
+		return fmt.Errorf("%d rounds: want 1 to %d", j.Rounds, MaxRounds)
 	case j.EarlyStopping < 0:
 		return fmt.Errorf("early stopping after %d rounds", j.EarlyStopping)
 	case j.EarlyStopping > 0 && j.Valid.Rows == 0:
