@@ -274,7 +274,8 @@ func measure(ctx context.Context, rows []Row, probability []float64, o MeasureOp
 	verdicts := verdictsOf(probability, o.Thresholds)
 	own := g.board(probability, verdicts, true)
 	e := Evaluation{Rows: len(rows), Thresholds: o.Thresholds, Bootstrap: Bootstrap{o.Resamples, intervalLevel, "customer", o.Seed},
-		Intervals: map[string]Interval{}, Predictions: make([]Prediction, len(rows)), Labels: countLabels(rows), FraudTypes: fraudTypes(rows, own.ranked, probability, verdicts)}
+		Intervals: map[string]Interval{}, Predictions: make([]Prediction, len(rows)), Labels: countLabels(rows),
+		FraudTypes: fraudTypes(rows, own.ranked, probability, verdicts)}
 	fraud := make([]bool, len(rows))
 	for i := range rows {
 		e.Predictions[i], fraud[i] = Prediction{rows[i].ID, probability[i], rows[i].Fraud}, rows[i].Fraud

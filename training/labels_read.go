@@ -158,7 +158,8 @@ func addOutcome(asked map[string]outcome, payments map[string][]string, f *vagli
 const disputedAtOnce = 1000
 
 // readDisputed reads the money of the payments that were charged back or returned after a refund.
-func readDisputed(ctx context.Context, h *history.Store, disputes []vaglio.Fact, asked map[string]outcome, cut vaglio.Instant) (map[string][]ledger.Movement, error) {
+func readDisputed(ctx context.Context, h *history.Store, disputes []vaglio.Fact, asked map[string]outcome,
+	cut vaglio.Instant) (map[string][]ledger.Movement, error) {
 	wanted := map[string]bool{}
 	refunded := map[string]bool{}
 	for _, o := range asked {

@@ -258,7 +258,8 @@ func (x *Exploration) Text(currency string) string {
 		fmt.Fprintf(&out, "%d requests for %s were let through by exploration, %d of their like were not; %d turned out fraud (%s), %d clean, %d are not settled.",
 			x.Requests, money(x.Paid), x.Held, x.Frauds, money(x.Lost), x.Clean, x.Unsettled)
 		if x.Late > 0 {
-			fmt.Fprintf(&out, " For %d of these the day's budget had no room any more: where inverse propensity weighs, those of the same 30 days for which it had stand for them.", x.Late)
+			fmt.Fprintf(&out, " For %d of these the day's budget had no room any more: where inverse propensity weighs, those of the same 30 days for which it had "+
+				"stand for them.", x.Late)
 		}
 		if x.Clipped > 0 {
 			fmt.Fprintf(&out, " %d had less than 1 chance in 20 and count for 20 where inverse propensity weighs.", x.Clipped)

@@ -154,9 +154,9 @@ var metricTexts = []struct {
 }{
 	{"roc_auc", "ROC AUC", "Chance that a fraud scores above an honest request; 0.5 is chance.", false, true},
 	{"average_precision", "Average precision", "Precision averaged over all shares of fraud found; the share of fraud is chance.", false, true},
-	{"recall_at_1pct_fpr", "Found at 1 % false positives", "Frauds found when 1 in 100 honest requests is flagged.", true, true},
 	{"recall_at_0_1pct_fpr", "Found at 0.1 % false positives", "Frauds found when 1 in 1,000 honest requests is flagged.", true, false},
 	{"recall_at_0_5pct_fpr", "Found at 0.5 % false positives", "Frauds found when 5 in 1,000 honest requests are flagged.", true, false},
+	{"recall_at_1pct_fpr", "Found at 1 % false positives", "Frauds found when 1 in 100 honest requests is flagged.", true, true},
 	{"recall_at_5pct_fpr", "Found at 5 % false positives", "Frauds found when 5 in 100 honest requests are flagged.", true, false},
 	{"fraud_amount_stopped", "Fraud money stopped", "Of the amounts of fraud, the share denied or sent to review by the thresholds.", true, true},
 	{"honest_amount_held_up", "Honest money held up", "Of the amounts of honest requests, the share denied or sent to review.", true, true},

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -35,5 +36,55 @@ func TestAModelIsEvaluatedReportedAndComparedFromTheCommandLine(t *testing.T) {
 	}
 	if out := mustRun(t, append([]string{"models", "compare", "first", "first", "--changes", "1"}, period...)...); !strings.Contains(out, "0 change") {
 		t.Errorf("a model beside itself:\n%s", out)
+	}
+}
+
+// The page's versions are those of the shared installation; its files are made here.
+func TestThePageOfEvaluationRunsAsWritten(t *testing.T) {
+	data, dir := installed(t), t.TempDir()
+	policy := mustRun(t, "policy", "show", "default")
+	costs, err := os.ReadFile("../../examples/costs.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"policy.yaml": policy, "costs.yaml": string(costs)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustRun(t, "simulate", "--customers", "2500", "--days", "365", "--seed", "7", "--until", until, "--request-share", "0.1",
+		"--out", filepath.Join(dir, "events.ndjson.gz"), "--truth", filepath.Join(dir, "truth.csv"))
+	page := documented(t, "../../docs/evaluation.md")
+	said := make([]string, len(page))
+	for i, args := range page {
+		if comment := slices.Index(args, "#"); comment >= 0 {
+			args = args[:comment]
+		}
+		for at, arg := range args {
+			switch filepath.Ext(arg) {
+			case ".html", ".csv", ".yaml":
+				args[at] = filepath.Join(dir, arg)
+			}
+			if strings.HasPrefix(arg, "2026") && strings.HasSuffix(arg, "-080000") {
+				args[at] = "first"
+			}
+		}
+		said[i] = mustRun(t, append(args, "--data", data, "--resamples", "50")...)
+	}
+	if len(said) != 5 {
+		t.Fatalf("the page has %d commands", len(said))
+	}
+	for i, wants := range [][]string{{"ROC AUC", "SAID BY", "Against rules"}, {"Against rules"}, {"least cost on", "approve_all"},
+		{`"patterns": [`, `"account_takeover"`, `"source": "silence"`}, {"0 change"}} {
+		for _, want := range wants {
+			if !strings.Contains(said[i], want) {
+				t.Errorf("%v does not say %q:\n%s", page[i], want, said[i])
+			}
+		}
+	}
+	for _, file := range []string{"report.html", "out.csv"} {
+		if _, err := os.Stat(filepath.Join(dir, file)); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -17,7 +17,7 @@ const (
 	swarmRows     = 1500
 	swarmFeatures = 15
 	swarmShades   = 12
-	swarmHeight   = 29.0 // of a feature's row
+	swarmHeight   = 26.0 // of a feature's row
 	swarmDot      = 2.2
 )
 

@@ -55,7 +55,7 @@ func drawROC(in *Input) (*picture, error) {
 		Reading: "Each point is a threshold; the further the curve bends to the upper left, the more fraud is found for every honest customer held up, and " +
 			"the dashed diagonal is chance."}
 	return drawCurves(p, in.Curves, "Honest requests flagged (false positive rate)", "Frauds found (recall)",
-		func(o Operating) Point { return Point{o.FalsePositiveRate, o.Recall} }, []Point{{0, 0}, {1, 1}})
+		func(o Operating) Point { return Point{o.FalsePositiveRate, o.Recall} }, []Point{{0, 0}, {1, 1}}, -11)
 }
 
 func drawPrecision(in *Input) (*picture, error) {
@@ -76,16 +76,18 @@ func drawPrecision(in *Input) (*picture, error) {
 		}
 	}
 	return drawCurves(p, curves, "Frauds found (recall)", "Frauds among the flagged (precision)",
-		func(o Operating) Point { return Point{o.Recall, o.Precision} }, []Point{{0, chance}, {1, chance}})
+		func(o Operating) Point { return Point{o.Recall, o.Precision} }, []Point{{0, chance}, {1, chance}}, 11)
 }
 
-func drawCurves(p *picture, curves []Curve, x, y string, at func(Operating) Point, chance []Point) (*picture, error) {
+// drawCurves names points where there is room: above a curve or, by a length below 0, below it.
+func drawCurves(p *picture, curves []Curve, x, y string, at func(Operating) Point, chance []Point, room vg.Length) (*picture, error) {
 	if len(curves) == 0 {
 		return nil, nil
 	}
 	chart := newPlot(x, y)
 	shares(chart)
 	chart.Add(lines(line, 1, chance, vg.Points(4), vg.Points(3)))
+	written := &names{side: room}
 	for i, c := range slices.Backward(curves) {
 		k := min(i, len(curveColours)-1)
 		if len(c.Points) > 1 {
@@ -95,7 +97,7 @@ func drawCurves(p *picture, curves []Curve, x, y string, at func(Operating) Poin
 			}
 			chart.Add(lines(curveColours[k], 1.8, points))
 		}
-		chart.Add(marks(curveColours[k], c.Marks, at))
+		chart.Add(marks(curveColours[k], c.Marks, at, written))
 	}
 	for i, c := range curves {
 		p.Legend = append(p.Legend, legend{Name: c.Name, Colour: curveNames[min(i, len(curveNames)-1)], Dot: len(c.Points) == 0})
@@ -132,23 +134,43 @@ func lines(c color.Color, width float64, points []Point, dashes ...vg.Length) dr
 	}
 }
 
-// marks draws named operating points; names stand beside them, each below the one before.
-func marks(c color.Color, points []Operating, at func(Operating) Point) drawing {
+// marks draws named operating points, each name beside its point and clear of the names before.
+func marks(c color.Color, points []Operating, at func(Operating) Point, names *names) drawing {
 	return func(canvas draw.Canvas, p *plot.Plot) {
 		x, y := p.Transforms(&canvas)
-		low := vg.Length(math.Inf(1))
 		for _, o := range points {
 			place := vg.Point{X: x(at(o).X), Y: y(at(o).Y)}
 			dot(canvas, c, place, 3)
-			label := place
-			label.Y = min(label.Y-2, low-12)
-			low = label.Y
-			align := draw.XLeft
-			label.X += 7
-			if place.X > canvas.Center().X {
-				align, label.X = draw.XRight, label.X-14
-			}
-			canvas.FillText(labelStyle(ink, 9.5, align), label, o.Name)
+			names.write(canvas, labelStyle(c, 9.5, draw.XLeft), place, o.Name)
+		}
+	}
+}
+
+// names are the places of a picture that have writing, and the side of a point on which there is most room: above it, or below 0.
+type names struct {
+	side  vg.Length
+	taken []vg.Rectangle
+}
+
+// write puts a name to the right of a point, or to its left where that is nearer to the middle, a bit higher or lower if it must.
+func (n *names) write(canvas draw.Canvas, style draw.TextStyle, at vg.Point, name string) {
+	width, left := style.Width(name), at.X+7
+	if at.X > canvas.Center().X {
+		left = at.X - 7 - width
+	}
+	const half = 6
+	free := func(r vg.Rectangle) bool {
+		return r.Min.Y >= canvas.Min.Y && r.Max.Y <= canvas.Max.Y && !slices.ContainsFunc(n.taken, func(o vg.Rectangle) bool {
+			return r.Min.X < o.Max.X && o.Min.X < r.Max.X && r.Min.Y < o.Max.Y && o.Min.Y < r.Max.Y
+		})
+	}
+	for _, steps := range []vg.Length{1, 0, -1, 2, -2, 3, -3} {
+		middle := at.Y + steps*n.side
+		r := vg.Rectangle{Min: vg.Point{X: left, Y: middle - half}, Max: vg.Point{X: left + width, Y: middle + half}}
+		if free(r) {
+			n.taken = append(n.taken, r)
+			canvas.FillText(style, vg.Point{X: left, Y: middle}, name)
+			return
 		}
 	}
 }

@@ -200,7 +200,7 @@ type Drift struct {
 var pageHTML string
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"count": count, "number": number, "share": share, "metric": metric, "between": between, "date": date, "part": part,
+	"count": count, "number": number, "share": share, "metric": metric, "between": between, "date": date, "part": part, "portion": portion,
 	"money": func(int64) string { return "" }, "signed": signed, "join": strings.Join, "recycled": recycled, "drifted": drifted, "steady": steady,
 	"add": func(a, b int) int { return a + b }, "weight": func(w float64) string { return strconv.FormatFloat(w, 'f', 2, 64) },
 }).Parse(pageHTML))
@@ -240,12 +240,12 @@ const missing = "–"
 
 func count(n int) string { return grouped(strconv.Itoa(n)) }
 
-// grouped puts thin spaces between thousands.
+// grouped puts commas between thousands, as the texts of reasons do.
 func grouped(digits string) string {
 	var out strings.Builder
 	for i, d := range digits {
 		if i > 0 && (len(digits)-i)%3 == 0 && digits[i-1] != '-' {
-			out.WriteString("\u202f")
+			out.WriteByte(',')
 		}
 		out.WriteRune(d)
 	}
@@ -308,7 +308,15 @@ func part(a, b int) string {
 	if b == 0 {
 		return missing
 	}
-	return share(float64(a) / float64(b))
+	return portion(float64(a) / float64(b))
+}
+
+// portion writes a share of requests with one digit: what is below that is said to be.
+func portion(v float64) string {
+	if v > 0 && v < 0.0005 {
+		return "< 0.1\u202f%"
+	}
+	return strconv.FormatFloat(100*v, 'f', 1, 64) + "\u202f%"
 }
 
 func date(at vaglio.Instant) string {

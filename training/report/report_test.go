@@ -139,7 +139,7 @@ func TestTheReportIsOneWellFormedFileThatNeedsNothingElse(t *testing.T) {
 	if left := regexp.MustCompile(`#0[0-9A]0[0-9A]0[0-9A]\b`).FindString(page); left != "" {
 		t.Errorf("colour %s follows neither light nor dark", left)
 	}
-	for _, want := range []string{"12\u202f345", "12\u202f345\u00a0EUR", "0.700 to 0.800", "too few", "&#43;0.050", "better", "recommended",
+	for _, want := range []string{"12,345", "12,345\u00a0EUR", "0.700 to 0.800", "too few", "&#43;0.050", "better", "recommended",
 		"feature_2", "a reviewer&#39;s decision", "refund_denied", "25.0\u202f%"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
