@@ -190,7 +190,11 @@ func (c *customer) newPhone(at vaglio.Instant) string {
 
 // deviceAt is what the customer uses at that moment: the phone of the time, or the laptop.
 func (c *customer) deviceAt(at vaglio.Instant) string {
-	if c.laptop != "" && c.d.chance(0.3) {
+	chance := 0.3
+	if c.household != 0 {
+		chance = 0.5
+	}
+	if c.laptop != "" && c.d.chance(chance) {
 		return c.laptop
 	}
 	device := c.phones[0].id

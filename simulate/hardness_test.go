@@ -36,7 +36,7 @@ func TestFraudIsAsHardToFindAsInLife(t *testing.T) {
 	begin := until - vaglio.Instant(c.Days)*vaglio.Day
 	testPeriod := training.Period{From: until - 140*vaglio.Day, Until: until - 30*vaglio.Day}
 	bundle, e, err := training.Train(t.Context(), training.Options{History: h, Train: training.Period{From: begin, Until: testPeriod.From},
-		Test: testPeriod, Dir: filepath.Join(t.TempDir(), "bundle"), Seed: 1, Version: "hardness", Now: atTheEnd, NoRefit: true})
+		Test: testPeriod, Dir: filepath.Join(t.TempDir(), "bundle"), Seed: 1, Version: "hardness", Now: atTheEnd})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -100,26 +100,26 @@ var knobs = struct {
 		newPhonesPerYear: 0.35, credentialsPerYear: 0.35, payoutsPerYear: 0.12, contactsPerYear: 0.3,
 		logins: 0.30, failedLogins: 0.05, stepUps: 0.03, mobileIP: 0.35, secondDevice: 0.4,
 		spends: 0.45, fastSpender: 0.4, withdrawals: 0.04, trackedGoods: 0.65, bookedDeposits: 0.15,
-		newcomerRequests: 4, slips: 0.03, corrected: 0.6, partial: 0.15, deliveredYetClaimed: 0.2, spentYetDisowned: 0.8,
+		newcomerRequests: 6, slips: 0.03, corrected: 0.6, partial: 0.15, deliveredYetClaimed: 0.2, spentYetDisowned: 0.8,
 		byEmployee: 0.06, contacted: 0.3, recalls: 0.05,
 		chargebacks: 0.0015, warnings: 0.001, returned: 0.01,
 		reviewedClean: 0.05, deniedDisputed: 0.12, disputeLost: 0.5,
 	},
-	serial: serialKnobs{months: [2]float64{4, 8}, requests: [2]int{13, 28}, firstShare: 0.1, lastShare: 0.6, climb: 0.25, dearer: 2.4,
+	serial: serialKnobs{months: [2]float64{4, 8}, requests: [2]int{13, 28}, firstShare: 0.1, lastShare: 0.6, climb: 0.6, dearer: 1.9,
 		partial: 0.25, driftFrom: 0.75, drift: 0.5},
 	takeover: takeoverKnobs{
-		span: spread{9, 1.5, 40}, failedLogins: 0.5, newDevice: 0.65, reusedDevice: 0.1, credentials: 0.62, payoutAdded: 0.62, payoutElsewhere: 0.62,
+		span: spread{9, 1.5, 40}, failedLogins: 0.5, newDevice: 0.55, reusedDevice: 0.1, credentials: 0.52, payoutAdded: 0.62, payoutElsewhere: 0.62,
 		passed: 0.25, second: 0.25,
 		payee: []choice{{"match", 0.45}, {"close_match", 0.2}, {"no_match", 0.08}, {"unavailable", 0.27}},
 	},
 	mule: muleKnobs{
 		ageDays: spread{9, 1, 27}, amountMedian: 70_000, amountSigma: 0.6, second: 0.3, smallPayments: 1.2, spentShare: [2]float64{0, 0.1},
-		toRequest: spread{9, 1.5, 40}, groups: [2]int{3, 8}, ownPayout: 0.5, groupDevice: 0.25,
+		toRequest: spread{9, 1.5, 40}, groups: [2]int{3, 8}, ownPayout: 0.6, groupDevice: 0.2,
 		payee: []choice{{"match", 0.5}, {"close_match", 0.2}, {"no_match", 0.05}, {"unavailable", 0.25}},
 	},
 	ring: ringKnobs{
 		accountsMedian: 9, accountsSigma: 0.6, accountsPerDevice: 4, accountsPerIP: 8, accountsPerAddress: 6, calmDays: spread{42, 20, 90}, paymentsPerMonth: 2.5,
-		ringDevice: 0.5, burst: spread{5, 1, 14}, takesPart: 0.8, secondBurst: 0.4, sharedPayout: 0.2, amountMedian: 2_400,
+		ringDevice: 0.36, burst: spread{7, 1.5, 20}, takesPart: 0.8, secondBurst: 0.3, sharedPayout: 0.12, amountMedian: 2_400,
 	},
 	received: receivedKnobs{perActor: [2]int{1, 3}, priceFactor: 2.8, priceSigma: 0.45, claimDays: [2]float64{1, 5}},
 	spent: spentKnobs{perActor: [2]int{1, 2}, amountFactor: 1.6, amountSigma: 0.4, spendHours: [2]float64{0.3, 6}, share: [2]float64{0.9, 1},
@@ -127,7 +127,7 @@ var knobs = struct {
 	dip: dipKnobs{perActor: [2]int{1, 3}, before: 0.9},
 	insider: insiderKnobs{limit: 50_000, share: [2]float64{0.5, 0.99}, dormantDays: [2]float64{60, 200}, batchDays: 45, found: spread{36, 12, 150},
 		payouts: 3, lateShift: 0.75, payee: []choice{{"match", 0.5}, {"close_match", 0.2}, {"unavailable", 0.3}}},
-	heavy: heavyKnobs{share: 0.25, goods: 0.85},
+	heavy: heavyKnobs{share: 0.25, spread: 0.35, dearer: 1.5, goods: 0.85},
 	phone: phoneKnobs{before: spread{10, 0.5, 60}, failedLogins: 0.5, credentials: 0.8, stepUp: 0.85},
 	own: ownKnobs{before: spread{10, 0.3, 200}, added: 0.8, oldDays: 180, newPhone: 0.55, newcomers: 0.9, newcomersHurry: 0.85, newcomerFactor: 20,
 		byEmployee: 0.25, payee: []choice{{"match", 0.62}, {"close_match", 0.22}, {"unavailable", 0.16}}},
@@ -255,7 +255,8 @@ type insiderKnobs struct {
 	payee       []choice
 }
 
-type heavyKnobs struct{ share, goods float64 }
+// heavyKnobs: each asks back a steady share of payments of his own, dearer ones first.
+type heavyKnobs struct{ share, spread, dearer, goods float64 }
 
 type phoneKnobs struct {
 	before                            spread

@@ -39,6 +39,7 @@ type plan struct {
 type role struct {
 	pattern  Pattern
 	heavy    bool
+	share    float64        // of payments that a heavy returner asks back
 	at, end  vaglio.Instant // the scheme's moment or span
 	requests int
 	ring     *ring
@@ -109,8 +110,9 @@ func (p *plan) rates() {
 	}
 	outages := l.OutagesPerYear * years * float64(p.outageSize())
 	ordinary := max(p.requests*(1-c.FraudShare)-heavyRequests-outages, 0)
-	unseen := 1 - min(5/float64(c.Days), 0.3) // requests that would come after the end
-	p.honestRequest = min(ordinary/payments/unseen, 0.5)
+	unseen := 1 - min(5/float64(c.Days), 0.3)                                          // requests that would come after the end
+	newcomers := (1 - knobs.base.oldCustomers) * min(30/float64(c.Days), 1) / exposure // share of the payments
+	p.honestRequest = min(ordinary/payments/unseen/(1+newcomers*(knobs.base.newcomerRequests-1)), 0.5)
 	if ordinary > 0 {
 		p.newPhone = min(l.NewPhoneRequests*p.requests/ordinary*1.04, 1)
 		p.own = min(l.OwnAccountRequests*p.requests/ordinary*1.15, 1)
@@ -174,7 +176,9 @@ func (p *plan) cast(r role) error {
 
 func (p *plan) heavyReturners() error {
 	for range p.d.about(float64(p.config.Customers) * p.config.LookAlikes.HeavyReturners) {
-		if err := p.cast(role{heavy: true}); err != nil {
+		k := knobs.heavy
+		share := min(p.d.lognormal(k.share*math.Exp(-k.spread*k.spread/2), k.spread), 0.5)
+		if err := p.cast(role{heavy: true, share: share}); err != nil {
 			return err
 		}
 	}

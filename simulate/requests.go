@@ -37,8 +37,14 @@ var (
 func (c *customer) shop(at vaglio.Instant) {
 	k := knobs.base
 	if c.role != nil && c.role.heavy {
-		p := c.pay(at, order{goods: c.d.chance(knobs.heavy.goods)})
-		if c.d.chance(knobs.heavy.share) {
+		asks := c.d.chance(c.role.share)
+		o := order{goods: c.d.chance(knobs.heavy.goods)}
+		o.merchant = &c.plan.merchants[c.plan.merchant(c.d, !o.goods && c.d.chance(c.deposits))]
+		if asks {
+			o.amount = c.price(o.merchant, c.d.lognormal(knobs.heavy.dearer, knobs.base.amountSigma))
+		}
+		p := c.pay(at, o)
+		if asks {
 			q := c.ordinaryClaim(p, returnReasons)
 			q.lookAlike = HeavyReturner
 			c.ask(p, q)
