@@ -132,7 +132,7 @@ func TestAFaultInCEndsOnlyTheChild(t *testing.T) {
 		broken = append(broken, line)
 	}
 	_, err = lightgbm.Predict(t.Context(), []byte(strings.Join(broken, "")), smallJob().Golden, 4)
-	if err == nil || !strings.Contains(err.Error(), "the child process died") || !strings.Contains(err.Error(), "segmentation fault") {
+	if err == nil || !strings.Contains(err.Error(), "the child process died") || !strings.Contains(err.Error(), "segmentation ") { // "fault", or "violation"
 		t.Errorf("got %v", err)
 	}
 	if len(err.Error()) > 1000 {

@@ -357,9 +357,9 @@ func (o *output) warnings() []string {
 	return all
 }
 
-// saying is the last of what the child said, to end an error with.
+// saying is the last of what the child said, to end an error with. Of a crash it is what happened, without where.
 func (o *output) saying() string {
-	text := o.text()
+	text, _, _ := strings.Cut(o.text(), "\n\ngoroutine ")
 	if text == "" {
 		return ""
 	}
