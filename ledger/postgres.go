@@ -30,9 +30,9 @@ func openPostgres(ctx context.Context, dsn string) (write, read *sql.DB, err err
 	}
 	config.ConnectTimeout = cmp.Or(config.ConnectTimeout, 10*time.Second)
 	for name, value := range map[string]string{
-		"enable_seqscan":                      "off", // all that runs often finds by a key; plans made for small tables live on
+		"enable_seqscan":                      "off",                // all that runs often finds by a key; plans made for small tables live on
 		"plan_cache_mode":                     "force_generic_plan", // keys again: one plan is as good for all, and planning 64 arms takes milliseconds
-		"jit":                                 "off", // a scan that is needed all the same counts as dear, and compiling it would cost more than it
+		"jit":                                 "off",                // a scan that is needed all the same counts as dear, and compiling it would cost more than it
 		"application_name":                    "vaglio",
 		"synchronous_commit":                  "on",  // a decision that was answered survives a power cut
 		"statement_timeout":                   "30s", // a server that hangs must not hold up every caller for ever

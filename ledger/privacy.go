@@ -101,12 +101,23 @@ func (l *Ledger) Forget(ctx context.Context, customer, actor string, own ...vagl
 	return out, nil
 }
 
-// ForgottenEverywhere ends what [Ledger.Forget] began, once history has forgotten the customer too: which pseudonym was whose is
-// then known to nobody. It is noted in the audit log.
+// ForgottenEverywhere ends what [Ledger.Forget] began, once history has forgotten the customer too: stays on lists that are over get
+// the new names, servers hear of it by [Ledger.Forgettings], and which pseudonym was whose is then known to nobody. It is noted in
+// the audit log.
 func (l *Ledger) ForgottenEverywhere(ctx context.Context, customer, pseudonym, actor string) error {
 	err := l.locked(ctx, []string{privacyLock}, func(t *transaction) error {
 		t.note(AuditEntry{Actor: actor, Action: "customer.forgotten_everywhere", Subject: pseudonym})
-		_, err := t.tx.ExecContext(t.ctx, `DELETE FROM forgetting WHERE customer = $1`, customer)
+		names, err := t.pseudonyms(customer, nil)
+		if err != nil {
+			return err
+		}
+		if err := t.forgetListings(names); err != nil {
+			return err
+		}
+		if _, err := t.tx.ExecContext(t.ctx, `UPDATE forgettings SET n = n + 1 WHERE one = 1`); err != nil {
+			return err
+		}
+		_, err = t.tx.ExecContext(t.ctx, `DELETE FROM forgetting WHERE customer = $1`, customer)
 		return err
 	})
 	if err != nil {

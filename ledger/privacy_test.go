@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -89,6 +90,93 @@ func TestAForgottenCustomerIsNowhereAndHisRecordsStayTogether(t *testing.T) {
 			t.Errorf("the request is %+v, %v", state, err)
 		}
 		intact(t, l)
+	})
+}
+
+func TestListsThatNameAForgottenCustomerAreToldOrTakeHimOff(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, e engine) {
+		l := open(t, e.dsn, ledger.Options{})
+		personal(t, l, "rr_1", "c_alice", at)
+		device := vaglio.Entity{Kind: "device", ID: "d_c_alice"}
+		for name, hashed := range map[string]bool{"fraud": false, "hidden": true, "vip": false} {
+			_, err := l.CreateList(t.Context(), name, hashed, "anna")
+			must(t, err)
+			must(t, l.AddToList(t.Context(), name, []ledger.ListValue{{Value: "d_c_alice", Reason: "Alice's"}, {Value: "d_bob"}}, "anna"))
+		}
+		must(t, l.AddToList(t.Context(), "vip", []ledger.ListValue{{Value: "c_alice", Reason: "Alice"}}, "anna"))
+		_, err := l.RemoveFromList(t.Context(), "vip", []string{"c_alice", "d_c_alice"}, "anna")
+		must(t, err)
+
+		done, err := l.Forget(t.Context(), "c_alice", "key_1", device)
+		must(t, err)
+		listed := func(want ...string) {
+			t.Helper()
+			all, err := l.Listed(t.Context(), done.Pseudonyms)
+			must(t, err)
+			var got []string
+			for _, s := range all {
+				if s.Until == 0 {
+					got = append(got, s.List+" "+s.Kind)
+				}
+			}
+			if slices.Sort(got); !slices.Equal(got, want) {
+				t.Errorf("listed %q, want %q", got, want)
+			}
+		}
+		listed("fraud device", "hidden device")
+		must(t, l.ForgottenEverywhere(t.Context(), "c_alice", done.Pseudonym, "key_1"))
+		listed("fraud device", "hidden device") // what is over got the new names, what is not stays
+		for line := range strings.Lines(contents(t, e, "list_entries")) {
+			if strings.Contains(line, " vip ") && strings.Contains(strings.ToLower(line), "alice") {
+				t.Errorf("a stay that is over: %s", line)
+			}
+		}
+
+		again, err := l.Forget(t.Context(), "c_alice", "key_1", device)
+		must(t, err)
+		done = again
+		if n, err := l.Unlist(t.Context(), done.Pseudonyms, "key_1"); n != 2 || err != nil {
+			t.Errorf("%d were taken off (%v)", n, err)
+		}
+		listed()
+		must(t, l.ForgottenEverywhere(t.Context(), "c_alice", done.Pseudonym, "key_1"))
+		if entries := contents(t, e, "list_entries"); strings.Contains(strings.ToLower(entries), "alice") || strings.Count(entries, "d_bob") != 2 {
+			t.Errorf("the lists still know: %s", entries)
+		}
+		if open, err := l.ListEntries(t.Context(), "hidden", "d_bob", at, 0, 10); len(open) != 1 || err != nil {
+			t.Errorf("another one's stays are %v, %v", open, err)
+		}
+		intact(t, l)
+	})
+}
+
+func TestOtherServersHearThatACustomerWasForgotten(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, e engine) {
+		server, command := open(t, e.dsn, ledger.Options{}), open(t, e.dsn, ledger.Options{})
+		personal(t, server, "rr_1", "c_alice", at)
+		recent := func(customer string, want int) {
+			t.Helper()
+			facts, err := server.Recent(t.Context(), []vaglio.Entity{{Kind: "customer", ID: customer}}, at+1)
+			if err != nil || len(facts) != want {
+				t.Errorf("%d facts of %s, want %d (%v)", len(facts), customer, want, err)
+			}
+		}
+		heard := func(before, want int64) {
+			t.Helper()
+			if n, err := server.Forgettings(t.Context(), before); n != want || err != nil {
+				t.Errorf("%d were forgotten, want %d (%v)", n, want, err)
+			}
+		}
+		recent("c_alice", 1)
+		heard(0, 0)
+		done, err := command.Forget(t.Context(), "c_alice", "key_1")
+		must(t, err)
+		heard(0, 0) // history may still know
+		must(t, command.ForgottenEverywhere(t.Context(), "c_alice", done.Pseudonym, "key_1"))
+		heard(0, 1)
+		recent("c_alice", 0)
+		recent(done.Pseudonym, 1)
+		heard(1, 1)
 	})
 }
 

@@ -43,7 +43,18 @@ func (e *Engine) Attend(ctx context.Context) {
 func (e *Engine) Refresh(ctx context.Context) error {
 	e.refreshing.Lock()
 	defer e.refreshing.Unlock()
-	return errors.Join(e.lists.Refresh(ctx, e.ledger), e.takePublished(ctx), e.guard.Sync(ctx, &e.Policy().Guards), e.measureQueue(ctx))
+	return errors.Join(e.lists.Refresh(ctx, e.ledger), e.takePublished(ctx), e.guard.Sync(ctx, &e.Policy().Guards), e.measureQueue(ctx),
+		e.dropForgotten(ctx))
+}
+
+// dropForgotten empties the memory once a customer was forgotten everywhere: what is read again has his new name.
+func (e *Engine) dropForgotten(ctx context.Context) error {
+	n, err := e.ledger.Forgettings(ctx, e.forgettings)
+	if n != e.forgettings {
+		e.forget()
+		e.forgettings = n
+	}
+	return err
 }
 
 // takePublished takes the published policy up, unless the engine was given one of its own.

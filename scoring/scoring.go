@@ -73,13 +73,14 @@ type Engine struct {
 	pinned  bool // the policy is not the published one
 	models  func(version string) (*models.Bundle, error)
 
-	changing   sync.Mutex // of setup
-	refreshing sync.Mutex // one Refresh at a time
-	setup      atomic.Pointer[setup]
-	tail       atomic.Pointer[history.Tail]
-	lists      lists.Mirror
-	guard      *guard.Guard
-	queueLoad  atomic.Uint64 // bits of a float64: open reviews to capacity, NaN when nobody asked
+	changing    sync.Mutex // of setup
+	refreshing  sync.Mutex // one Refresh at a time
+	forgettings int64      // customers forgotten that the memory knows of
+	setup       atomic.Pointer[setup]
+	tail        atomic.Pointer[history.Tail]
+	lists       lists.Mirror
+	guard       *guard.Guard
+	queueLoad   atomic.Uint64 // bits of a float64: open reviews to capacity, NaN when nobody asked
 }
 
 // New builds an engine without a model: until [Engine.UseModels] every decision is a degraded review.

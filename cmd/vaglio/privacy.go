@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 
+	"vaglio"
 	"vaglio/history"
 	"vaglio/ledger"
 )
@@ -39,9 +41,11 @@ const maxForgetting = 5
 func newForget() *cobra.Command {
 	var w wiring
 	var actor string
+	var lists bool
 	cmd := &cobra.Command{Use: "forget CUSTOMER", Short: "Give a customer, and what is his alone, a random name everywhere", Args: exactly(1),
 		Long: "Give a customer, and the devices, instruments and addresses that are his alone, random names in ledger and history.\n\n" +
-			"What belongs together stays together, and nothing leads to him. It can't be undone. Cut off, it can be run again.",
+			"What belongs together stays together, and nothing leads to him. It can't be undone. Cut off, it can be run again.\n" +
+			"Running servers drop what they have in memory within seconds. Lists that name him keep him, and are told; --lists takes him off.",
 		RunE: withBoth(&w, func(cmd *cobra.Command, l *ledger.Ledger, store *history.Store, args []string) error {
 			ctx, customer := cmd.Context(), args[0]
 			own, err := store.Own(ctx, customer)
@@ -52,6 +56,18 @@ func newForget() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			unlisted := 0
+			if lists {
+				if unlisted, err = l.Unlist(ctx, done.Pseudonyms, actor); err != nil {
+					return err
+				}
+			}
+			listed, err := l.Listed(ctx, done.Pseudonyms)
+			if err != nil {
+				return err
+			}
+			now := vaglio.InstantOf(time.Now())
+			listed = slices.DeleteFunc(listed, func(s ledger.Listing) bool { return s.Until != 0 && s.Until <= now }) // these get the new names
 			var events, decisions int
 			for range maxForgetting {
 				n, err := store.Forget(ctx, customer, done.Pseudonyms)
@@ -71,11 +87,15 @@ func newForget() *cobra.Command {
 				Entities  int               `json:"entities"` // renamed, the customer included
 				Ledger    ledger.Forgotten  `json:"ledger"`
 				History   history.Forgotten `json:"history"`
-			}{done.Pseudonym, len(done.Pseudonyms), done, history.Forgotten{Events: events, Decisions: decisions}})
+				Unlisted  int               `json:"unlisted"` // taken off lists
+				Listed    []ledger.Listing  `json:"listed"`   // that still name him
+			}{done.Pseudonym, len(done.Pseudonyms), done, history.Forgotten{Events: events, Decisions: decisions}, unlisted,
+				append([]ledger.Listing{}, listed...)})
 		})}
 	w.historyFlags(cmd)
 	w.ledgerFlags(cmd)
 	cmd.Flags().StringVar(&actor, "actor", "command line", "who does it, for the audit log")
+	cmd.Flags().BoolVar(&lists, "lists", false, "take him off all lists too, block-lists included")
 	return cmd
 }
 
