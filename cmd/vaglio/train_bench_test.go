@@ -61,8 +61,8 @@ func askingHistory(begin vaglio.Instant, customers, from int) (events []vaglio.E
 }
 
 // BenchmarkTrain is `vaglio train`, from ClickHouse to the bundle with its report, on -requests of thirty features, 500 rounds at 512
-// bins. It tells the seconds of each step, and the most memory that its processes held, alone and vaglio with LightGBM's child at one
-// moment. At full size it needs a quarter of an hour:
+// bins. It tells the seconds of each step, the CPU time of each kind of process, and the most memory that they held, alone and vaglio
+// with LightGBM's child at one moment. At full size it needs a quarter of an hour of two cores:
 //
 //	go test -run '^$' -bench Train -benchtime 1x -timeout 1h ./cmd/vaglio -requests 1750000
 func BenchmarkTrain(b *testing.B) {
@@ -83,12 +83,16 @@ func BenchmarkTrain(b *testing.B) {
 		if err := cmd.Start(); err != nil {
 			b.Fatal(err)
 		}
-		watched := watchMemory(cmd)
+		watched := watch(cmd)
 		if err := cmd.Wait(); err != nil {
 			b.Fatalf("%v: %s", err, said.String())
 		}
-		for name, bytes := range watched() {
-			b.ReportMetric(bytes/(1<<30), "GiB-"+name)
+		bytes, seconds := watched()
+		for name, held := range bytes {
+			b.ReportMetric(held/(1<<30), "GiB-"+name)
+		}
+		for name, used := range seconds {
+			b.ReportMetric(used, "cpu-s-"+name)
 		}
 		took := regexp.MustCompile(`took (.*)`).FindStringSubmatch(said.String())
 		rows := regexp.MustCompile(`(\d+) of \d+ requests have a settled label`).FindStringSubmatch(said.String())
@@ -132,35 +136,37 @@ func fillHistory(b *testing.B, dir string, begin vaglio.Instant) {
 	}
 }
 
-// watchMemory looks at a process and its children ten times a second. What it returns ends that, and tells the bytes that each kind
-// of process held at most, and that "vaglio" and "lightgbm" held together. Mapped files count as long as they are in memory.
-func watchMemory(cmd *exec.Cmd) (peaks func() map[string]float64) {
-	most := map[string]float64{}
+// watch looks at a process and its children ten times a second. What it returns ends that, and tells by kind of process the bytes that
+// one held at most, those that "vaglio" and "lightgbm" held together, and the seconds of CPU of all. Mapped files count as long as they
+// are in memory.
+func watch(cmd *exec.Cmd) (peaks func() (bytes, seconds map[string]float64)) {
+	bytes, used := map[string]float64{}, map[int]float64{}
+	names := map[int]string{}
 	done := make(chan struct{})
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		for {
-			now := map[string]float64{}
+			together := 0.0
 			for _, pid := range append(childrenOf(cmd.Process.Pid), cmd.Process.Pid) {
-				name := "vaglio"
-				if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil {
-					if first, _, _ := strings.Cut(string(line), "\x00"); strings.HasPrefix(first, "vaglio-") {
-						name = strings.TrimPrefix(first, "vaglio-")
-					}
+				line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // empty, like the others, of one that has ended
+				first, _, _ := strings.Cut(string(line), "\x00")
+				name, isChild := strings.CutPrefix(filepath.Base(first), "vaglio-")
+				if !isChild {
+					name = "vaglio"
 				}
-				status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)) // empty of one that has ended
-				if found := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status); found != nil {
-					kB, _ := strconv.ParseFloat(string(found[1]), 64)
-					most[name] = max(most[name], 1024*kB)
+				status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+				bytes[name] = max(bytes[name], inStatus(status, "VmHWM"))
+				if name != "clickhouse" {
+					together += inStatus(status, "VmRSS")
 				}
-				if found := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status); found != nil && name != "clickhouse" {
-					kB, _ := strconv.ParseFloat(string(found[1]), 64)
-					now["vaglio+lightgbm"] += 1024 * kB
+				stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+				if _, rest, ok := strings.Cut(string(stat), ") "); ok {
+					user, _ := strconv.ParseFloat(strings.Fields(rest)[11], 64)
+					system, _ := strconv.ParseFloat(strings.Fields(rest)[12], 64)
+					names[pid], used[pid] = name, (user+system)/100 // Linux tells hundredths of a second
 				}
 			}
-			for name, bytes := range now {
-				most[name] = max(most[name], bytes)
-			}
+			bytes["vaglio+lightgbm"] = max(bytes["vaglio+lightgbm"], together)
 			select {
 			case <-done:
 				return
@@ -168,11 +174,25 @@ func watchMemory(cmd *exec.Cmd) (peaks func() map[string]float64) {
 			}
 		}
 	})
-	return func() map[string]float64 {
+	return func() (map[string]float64, map[string]float64) {
 		close(done)
 		watching.Wait()
-		return most
+		seconds := map[string]float64{}
+		for pid, name := range names {
+			seconds[name] += used[pid]
+		}
+		return bytes, seconds
 	}
+}
+
+// inStatus is a size in bytes of a process's status, 0 if it has none.
+func inStatus(status []byte, name string) float64 {
+	found := regexp.MustCompile(name + `:\s+(\d+) kB`).FindSubmatch(status)
+	if found == nil {
+		return 0
+	}
+	kB, _ := strconv.ParseFloat(string(found[1]), 64)
+	return 1024 * kB
 }
 
 // childrenOf are the processes that one has started, by Linux.

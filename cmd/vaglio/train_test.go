@@ -71,3 +71,21 @@ func TestAModelFromShardsIsTheOneFromTheReplay(t *testing.T) {
 		t.Error("the models differ")
 	}
 }
+
+func TestAnAnalystWorksBesideAServer(t *testing.T) {
+	data, dir := installed(t), t.TempDir()
+	serve(t, data)
+	events := filepath.Join(dir, "again.ndjson")
+	var lines []byte
+	for i := range shared.events[:3] {
+		lines = append(append(lines, mustJSON(t, &shared.events[i])...), '\n')
+	}
+	if err := os.WriteFile(events, lines, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mustRun(t, "import", "--data", data, events)
+	mustRun(t, "dataset", "--data", data, "--from", "2026-05-01", "--until", "2026-05-08", "--out", filepath.Join(dir, "week.csv"))
+	if out := mustRun(t, "features", "importance", "--data", data, "--from", "2026-05-01", "--until", "2026-05-08"); !strings.Contains(out, "GAIN") {
+		t.Errorf("importance:\n%s", out)
+	}
+}
