@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 }
 
 // Too easy a world flatters every model, too hard a one teaches nothing. The bounds are practice's;
-// the seed is none of those with which the knobs were tuned.
+// other seeds give other worlds, most of them within the bounds: see docs/simulator.md.
 func TestFraudIsAsHardToFindAsInLife(t *testing.T) {
 	c := simulate.DefaultConfig()
 	c.Customers, c.Days, c.RequestShare, c.Seed, c.Until = 8_000, 540, 0.08, 777_013, until
