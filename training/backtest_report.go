@@ -181,7 +181,7 @@ func newBacktestReport(o *BacktestOptions, contenders []*contender, labels *Labe
 	} else {
 		r.warn("rules alone: without a model nothing is approved but by allow-lists")
 	}
-	if len(labels.of) == 0 {
+	if labels.labelled == 0 {
 		r.warn("no label says fraud or clean of any request: there is money, but nothing of right and wrong")
 	}
 	for _, t := range contenders {

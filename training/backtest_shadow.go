@@ -117,7 +117,7 @@ func ShadowRules(ctx context.Context, o ShadowOptions) (ShadowReport, error) {
 // shadowLabels are what is known of some requests; nil if nobody labels.
 func shadowLabels(ctx context.Context, o *ShadowOptions, hits map[string]shadowHit, asked Period) (map[string]string, error) {
 	labels, err := ReadLabels(ctx, o.History, asked.From, o.Cut)
-	if err != nil || len(labels.of) == 0 {
+	if err != nil || labels.labelled == 0 {
 		return nil, err
 	}
 	known := make(map[string]string, len(hits))

@@ -86,7 +86,7 @@ type tally struct {
 
 // labelOf is what is known of a request. Silence means clean only where somebody labels.
 func labelOf(labels *Labels, row *Row, cut vaglio.Instant, mature maturity) string {
-	if len(labels.of) == 0 || !row.settled(cut, mature) {
+	if labels.labelled == 0 || !row.settled(cut, mature) {
 		return labelUnsettled
 	}
 	judged := *row

@@ -154,9 +154,15 @@ type evidence struct {
 	fraudType string
 }
 
+// judges reports whether the evidence may say fraud or clean.
+func (e evidence) judges() bool {
+	return slices.ContainsFunc(e.rules, func(r *labelRule) bool { return r.says != Unlabelled })
+}
+
 // Labels are what was known of requests at a cut.
 type Labels struct {
-	of map[string][]evidence // by request id, the newest last
+	of       map[string][]evidence // by request id, the newest last
+	labelled int                   // requests of which something may say fraud or clean; 0: nobody labels, and silence says nothing
 	// Late counts labels that became known after the cut, and BadWeights those whose weight is no number from 0 to 1: they
 	// weigh what their source usually does.
 	Late, BadWeights int
@@ -195,7 +201,7 @@ func (l *Labels) advice() string {
 	if l.Late > 0 {
 		return fmt.Sprintf("%d labels became known only after the cut: end the period earlier, or move the cut of the labels", l.Late)
 	}
-	return fmt.Sprintf("history says fraud or clean of %d requests: import labels (%s), or choose a longer period", len(l.of), vaglio.KindFraudConfirmed)
+	return fmt.Sprintf("history says fraud or clean of %d requests: import labels (%s), or choose a longer period", l.labelled, vaglio.KindFraudConfirmed)
 }
 
 // knownFraudType is the type without the event's memory; the set is open.

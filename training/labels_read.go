@@ -107,6 +107,9 @@ func ReadLabels(ctx context.Context, h *history.Store, from, cut vaglio.Instant)
 			continue
 		}
 		l.of[request] = all
+		if slices.ContainsFunc(all, evidence.judges) {
+			l.labelled++
+		}
 		slices.SortFunc(all, func(a, b evidence) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.id, b.id)) })
 	}
 	return l, nil
