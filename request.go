@@ -2,6 +2,7 @@ package vaglio
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -136,11 +137,20 @@ func RequestOf(e *Event) Request {
 	return r
 }
 
-// Digest identifies the content of the decoded body: spelling, order and white space of the JSON do not matter.
-func (r *Request) Digest() [sha256.Size]byte {
-	b, err := json.Marshal(r)
-	if err != nil {
-		panic("vaglio: a request does not encode: " + err.Error())
+// Encode is the request's JSON and a digest that identifies the content of the decoded body: spelling, order and white space of
+// what was sent do not matter.
+func (r *Request) Encode() (body []byte, digest [sha256.Size]byte, err error) {
+	if body, err = json.Marshal(r); err != nil {
+		return nil, digest, fmt.Errorf("encode request %s: %w", r.ID, err)
 	}
-	return sha256.Sum256(b)
+	return body, sha256.Sum256(body), nil
+}
+
+// Digest is that of [Request.Encode].
+func (r *Request) Digest() [sha256.Size]byte {
+	_, digest, err := r.Encode()
+	if err != nil {
+		panic("vaglio: " + err.Error())
+	}
+	return digest
 }

@@ -413,6 +413,12 @@ func (c *Catalogue) EventKinds(entityKind string) []string {
 	return kinds
 }
 
+// Reads reports whether [Catalogue.EventKinds] lists a kind of events.
+func (c *Catalogue) Reads(entityKind, kind string) bool {
+	l := c.layouts[entityKind]
+	return l != nil && !l.identifies && l.kind(kind) >= 0
+}
+
 // EntityKinds lists the kinds of timelines that features read, sorted.
 func (c *Catalogue) EntityKinds() []string {
 	var kinds []string

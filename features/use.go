@@ -9,11 +9,11 @@ import (
 	"vaglio"
 )
 
-// With is a copy of the state that has one more fact, to see what it would change. The state itself may be a snapshot.
+// With is the state as it would be with one more fact. It is read only and shares the memory of other kinds of events. The state
+// itself may be a snapshot.
 func (s *State) With(f *vaglio.Fact) *State {
 	c := &State{layout: s.layout, index: slices.Clone(s.index), lists: slices.Clone(s.lists), textBytes: s.textBytes}
-	for i := range c.lists {
-		l := &c.lists[i]
+	if l := c.find(c.layout.kind(f.Kind), f.Kind); l.n > 0 {
 		l.slab, l.ids, l.customers, l.shared = slices.Clone(l.slab), slices.Clone(l.ids), slices.Clone(l.customers), false
 	}
 	c.Add(f)

@@ -93,15 +93,20 @@ type Number float64
 
 // MarshalJSONTo implements json.MarshalerTo.
 func (n Number) MarshalJSONTo(enc *jsontext.Encoder) error {
+	return enc.WriteValue(n.AppendJSON(enc.AvailableBuffer()))
+}
+
+// AppendJSON appends the number's JSON form.
+func (n Number) AppendJSON(b []byte) []byte {
 	switch v := float64(n); {
 	case math.IsNaN(v):
-		return enc.WriteToken(jsontext.String("NaN"))
+		return append(b, `"NaN"`...)
 	case math.IsInf(v, 1):
-		return enc.WriteToken(jsontext.String("Infinity"))
+		return append(b, `"Infinity"`...)
 	case math.IsInf(v, -1):
-		return enc.WriteToken(jsontext.String("-Infinity"))
+		return append(b, `"-Infinity"`...)
 	default:
-		return enc.WriteToken(jsontext.Float(v))
+		return vaglio.AppendNumber(b, v)
 	}
 }
 

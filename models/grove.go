@@ -1,5 +1,7 @@
 package models
 
+import "math"
+
 // grove is some trees with the same number of points, as their explanation walks them: all that is equal is done in one
 // loop. Nodes are numbered from 1 in the order of the runs, then the stumps. A node with one leaf has it on the right.
 type grove struct {
@@ -63,7 +65,7 @@ type end struct {
 type repeat struct {
 	ancestor uint32  // the nearest earlier split
 	lean     float64 // the ancestor's if the vector goes this way
-	before   int32   // the ancestor's own place in repeats, -1 if it was the first
+	before   int32   // the ancestor's own place in repeats, from 1; 0 if it was the first
 	node     uint32
 }
 
@@ -254,7 +256,7 @@ func (g *grove) addRepeat(p *placed) {
 		return
 	}
 	p.repeat = int32(len(g.repeats))
-	g.repeats = append(g.repeats, repeat{p.earlier.number, p.earlier.lean(p.left), p.earlier.repeat, p.number})
+	g.repeats = append(g.repeats, repeat{p.earlier.number, p.earlier.lean(p.left), p.earlier.repeat + 1, p.number})
 }
 
 func ratioOf(z float64, t block) (r ratio) {
@@ -273,11 +275,15 @@ func ratioOf(z float64, t block) (r ratio) {
 func (g *grove) decide(s *scratch) {
 	compare(s.leans, s.row, g.numeric)
 	lookUp(s.leans, s.codes, g.categorical)
+	s.open[0] = ^uint64(0)
 	for i := range g.repeats {
 		r := &g.repeats[i]
-		s.open[i] = s.leans[r.ancestor] == r.lean && (r.before < 0 || s.open[r.before])
-		if !s.open[i] {
-			s.leans[r.node] = 0
+		var open uint64 // all bits or none: which is hard to foresee
+		if s.leans[r.ancestor] == r.lean {
+			open = ^uint64(0)
 		}
+		open &= s.open[r.before]
+		s.open[i+1] = open
+		s.leans[r.node] = math.Float64frombits(math.Float64bits(s.leans[r.node]) & open)
 	}
 }

@@ -49,7 +49,7 @@ type scratch struct {
 	row   []float64 // by entry; never empty
 	codes []uint32  // by feature: see categoryCode
 	leans []float64 // of the grove at hand, by node
-	open  []bool    // by repeat: the vector has passed all earlier splits on the feature
+	open  []uint64  // by repeat, from 1: all bits if the vector has passed all earlier splits on the feature, else 0; 0 stands for none
 	cells []block   // by node: on the way down its P, on the way up its G
 }
 
@@ -87,7 +87,7 @@ func (e *explainer) prepare(trees []tree, features int) {
 		plant(points)
 	}
 	e.scratches.New = func() any {
-		return &scratch{make([]float64, 1+len(e.entries)), make([]uint32, features), make([]float64, nodes), make([]bool, repeats), make([]block, nodes)}
+		return &scratch{make([]float64, 1+len(e.entries)), make([]uint32, features), make([]float64, nodes), make([]uint64, 1+repeats), make([]block, nodes)}
 	}
 }
 

@@ -1,6 +1,7 @@
 package scoring
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -93,7 +94,7 @@ func (d *decision) suppose(kind string, entities ...string) {
 	rebuilt := map[vaglio.Entity]*features.State{}
 	for _, name := range entities {
 		entity := vaglio.Entity{Kind: name, ID: d.fact.Entities.Get(name)}
-		if !slices.Contains(catalogue.EventKinds(name), kind) || entity.ID == "" {
+		if !catalogue.Reads(name, kind) || entity.ID == "" {
 			continue
 		}
 		if state := before(entity); state != nil {
@@ -118,6 +119,7 @@ type search struct {
 	trials    int
 	found     *decision
 	changes   []vaglio.FeatureChange
+	spare     *decision // of a trial that came to nothing: the next one uses its memory
 }
 
 // try scores a changed request again: features, model and the whole policy with its exposure check. Amount 0 leaves the
@@ -127,12 +129,22 @@ func (s *search) try(pulled []lever, amountMinor int64) bool {
 		return false
 	}
 	s.trials++
-	d := s.decision
-	t, r := *d, *d.request
-	t.request, t.out, t.fact.Event = &r, vaglio.Decision{}, d.fact.Event
+	d, r := s.decision, *s.decision.request
+	amount := cmp.Or(amountMinor, r.Amount)
+	if d.seat.bound.Forbids(s.situation, amount) {
+		return false
+	}
+	t := s.spare
+	if t == nil {
+		t = &decision{vector: make([]float64, len(d.vector))}
+	}
+	s.spare = t
+	vector, evaluation := t.vector, t.evaluation
+	*t = *d
+	t.request, t.out, t.vector, t.evaluation = &r, vaglio.Decision{}, vector, evaluation
 	var changes []vaglio.FeatureChange
 	for _, l := range pulled {
-		changes = append(changes, l.pull(&t)...)
+		changes = append(changes, l.pull(t)...)
 	}
 	if amountMinor != 0 {
 		changes = append(changes, vaglio.FeatureChange{Feature: "amount", From: r.Amount, To: amountMinor})
@@ -143,7 +155,6 @@ func (s *search) try(pulled []lever, amountMinor int64) bool {
 		}
 		t.fact = fact
 	}
-	t.vector = make([]float64, len(d.vector))
 	t.seat.catalogue.Vector(t.vector, &t.fact, t.states)
 	logOdds, err := t.seat.bundle.LogOdds(t.vector)
 	if err != nil {
@@ -156,7 +167,7 @@ func (s *search) try(pulled []lever, amountMinor int64) bool {
 	if !t.approves(s.situation) {
 		return false
 	}
-	s.found, s.changes = &t, changes
+	s.found, s.changes, s.spare = t, changes, s.found
 	return true
 }
 

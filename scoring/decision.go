@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/go-json-experiment/json"
 	"github.com/oklog/ulid/v2"
 
 	"vaglio"
@@ -202,7 +201,6 @@ func (d *decision) evaluate() {
 	if d.assessment != nil {
 		in.Probability, in.Thresholds = d.assessment.probability, d.seat.bundle.Manifest().Thresholds
 	}
-	d.evaluation = policy.Evaluation{}
 	d.seat.bound.Evaluate(&in, &d.evaluation)
 }
 
@@ -249,7 +247,7 @@ func (d *decision) askShadows(ctx context.Context) {
 // shadow is what a model of another seat would decide, by its score and the rules alone.
 func (d *decision) shadow(ctx context.Context, s *seat) (vaglio.Shadow, error) {
 	t := *d
-	t.seat, t.out = s, vaglio.Decision{}
+	t.seat, t.out, t.evaluation = s, vaglio.Decision{}, policy.Evaluation{}
 	if s.memory != d.seat.memory || s.memory == nil && !sameCatalogue(s.catalogue, d.seat.catalogue) {
 		if err := t.learn(ctx); err != nil {
 			return vaglio.Shadow{}, err
@@ -270,7 +268,7 @@ func (d *decision) shadow(ctx context.Context, s *seat) (vaglio.Shadow, error) {
 
 // prepare writes all of the decision that does not depend on what other decisions reserve, so that [decision.conclude], which
 // runs alone in the ledger's transaction, has little to do.
-func (d *decision) prepare(ctx context.Context) (err error) {
+func (d *decision) prepare(ctx context.Context) error {
 	r, out := d.request, &d.out
 	out.ID = "dec_" + strings.ToLower(ulid.Make().String())
 	out.RequestID, out.DryRun = r.ID, d.options.DryRun
@@ -278,7 +276,7 @@ func (d *decision) prepare(ctx context.Context) (err error) {
 	if err := d.explore(ctx); err != nil {
 		d.engine.log.Error("exploration does not know its budget", "error", err)
 	}
-	if d.inputs, err = json.Marshal(d.kept()); err != nil {
+	if err := d.encodeInputs(); err != nil {
 		return fmt.Errorf("encode the inputs of request %s: %w", r.ID, err)
 	}
 	out.Warnings, out.DegradedReasons = slices.Clip(out.Warnings), slices.Clip(out.DegradedReasons)
@@ -326,6 +324,9 @@ func (d *decision) explore(ctx context.Context) (err error) {
 	return err
 }
 
+// responseBytes hold most answers.
+const responseBytes = 4 << 10
+
 // conclude makes the decision, given what the ledger knows at this very moment. It may be called again, with what is known
 // then, and begins anew: only the last answer counts.
 func (d *decision) conclude(standing ledger.Standing) (ledger.Entry, error) {
@@ -359,7 +360,7 @@ func (d *decision) conclude(standing ledger.Standing) (ledger.Entry, error) {
 	took := milliseconds(d.engine.now().Sub(d.started))
 	l := &out.LatencyMS
 	l.Total, l.Store = took, math.Max(0, math.Round((took-l.History-l.Features-l.Model-l.Explain)*1000)/1000)
-	response, err := json.Marshal(out)
+	response, err := out.AppendJSON(make([]byte, 0, responseBytes))
 	if err != nil {
 		return ledger.Entry{}, fmt.Errorf("encode the decision of request %s: %w", r.ID, err)
 	}

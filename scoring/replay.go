@@ -297,7 +297,7 @@ func (a *again) timelines(ctx context.Context, d *decision) ([]TimelineChanged, 
 	}
 	now := map[string]TimelineInput{}
 	entities := map[string]vaglio.Entity{}
-	for _, t := range d.kept().Timelines {
+	for _, t := range d.timelines() {
 		now[t.Entity] = t
 	}
 	for entity := range d.known.states {

@@ -144,11 +144,11 @@ func (e *Engine) Decide(ctx context.Context, r *vaglio.Request, o DecideOptions)
 	if err := d.checkClock(vaglio.InstantOf(started)); err != nil {
 		return Answer{}, err
 	}
-	body, err := json.Marshal(r)
+	body, digest, err := r.Encode()
 	if err != nil {
-		return Answer{}, fmt.Errorf("encode request %s: %w", r.ID, err)
+		return Answer{}, err
 	}
-	claim := ledger.Claim{RequestID: r.ID, Digest: r.Digest(), Body: body}
+	claim := ledger.Claim{RequestID: r.ID, Digest: digest, Body: body}
 	if !o.DryRun {
 		if stored, found, err := e.ledger.Lookup(ctx, claim); err != nil || found {
 			return repeated(stored, err)

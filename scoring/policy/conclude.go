@@ -248,6 +248,12 @@ func (b *Bound) Conclude(ev *Evaluation, s Situation) Outcome {
 	return out
 }
 
+// Forbids reports whether nothing of this amount is approved in a situation, whatever rules and score say.
+func (b *Bound) Forbids(s Situation, amountMinor int64) bool {
+	return s.Degraded || s.Guard.Review || s.Duplicate || s.Foreign || s.RefundableKnown && amountMinor > s.RefundableMinor ||
+		!s.RefundableKnown && b.policy.RequirePayment
+}
+
 // RulesOnly is what the rules say without any score: the strictest of those that fired, approve if none did. What the ledger
 // knows, such as caps and what is left of the payment, is taken to stand against nothing.
 func (b *Bound) RulesOnly(in *Input, ev *Evaluation) vaglio.Verdict {
