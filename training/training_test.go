@@ -278,11 +278,15 @@ func TestATrainingThatCantBeSaysWhatToDo(t *testing.T) {
 	refused(func(o *training.Options) { o.Test = training.Period{From: t0, Until: t0 + vaglio.Day} }, "test period begins", "within the training period")
 	refused(func(o *training.Options) { o.LabelsUntil = t0 + 301*vaglio.Day }, "labels until", "from the future")
 	refused(func(o *training.Options) {
+		o.Test = training.Period{From: t0 + 300*vaglio.Day, Until: t0 + 310*vaglio.Day}
+	}, "test period begins", "in the future")
+	refused(func(o *training.Options) { o.Rounds = -3 }, "-3 rounds: want 1 to 10000")
+	refused(func(o *training.Options) {
 		o.Network = &lightgbm.Network{Machines: []string{"127.0.0.1:1", "127.0.0.1:2"}, Self: -1}
 	}, "machine -1 of 2")
 	refused(func(o *training.Options) { o.Folds, o.NoRefit = 2, true }, "do without folds")
 	refused(func(o *training.Options) { o.Folds = 1 }, "1 folds", "want 2 to 50")
-	refused(func(o *training.Options) { o.Params = map[string]string{"num_leaves": "1"} }, "LightGBM: Check failed: (num_leaves) > (1)")
+	refused(func(o *training.Options) { o.Params = map[string]string{"num_leaves": "1"} }, "parameters: LightGBM: Check failed: (num_leaves) > (1)")
 	refused(func(o *training.Options) { o.Params = map[string]string{"num_leafs": "31"} }, "LightGBM: Unknown parameter: num_leafs")
 	refused(func(o *training.Options) { o.Params = map[string]string{"learning_rate": "fast"} }, "LightGBM: ", "fast")
 	existing := t.TempDir()
