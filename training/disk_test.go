@@ -71,7 +71,8 @@ func TestADiskThatIsFullStopsATrainingCleanly(t *testing.T) {
 	if entries, err := os.ReadDir(registry); err != nil || len(entries) > 0 {
 		t.Errorf("the registry has %v, %v", entries, err)
 	}
-	if bundle := fullIn("evaluate", 100_000, "report", "write it elsewhere"); bundle == nil || !slices.Contains(left(), "model.txt") || strings.Contains(strings.Join(left(), " "), "report") {
+	bundle := fullIn("evaluate", 100_000, "report", "write it elsewhere")
+	if bundle == nil || !slices.Contains(left(), "model.txt") || strings.Contains(strings.Join(left(), " "), "report") {
 		t.Errorf("with a report that could not be written there is %v", left())
 	}
 	o.Progress = nil

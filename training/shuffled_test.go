@@ -116,7 +116,8 @@ func TestTheHarnessOfTheSimulatedYearFindsWhatIsThereAndNothingElse(t *testing.T
 	if err != nil {
 		t.Fatal(err)
 	}
-	importance, err := training.Importances(t.Context(), h, bundle, training.Period{From: year.Until - 30*vaglio.Day, Until: year.Until}, 1, func(training.Progress) {})
+	month := training.Period{From: year.Until - 30*vaglio.Day, Until: year.Until}
+	importance, err := training.Importances(t.Context(), h, bundle, month, 1, func(training.Progress) {})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,7 +66,8 @@ func besides(t *testing.T) (data string, flags []string) {
 		t.Fatal("nobody says how to reach the shared history")
 	}
 	data = t.TempDir()
-	mustRun(t, "train", "--data", data, "--clickhouse", dsn, "--from", "2025-09-01", "--until", "2026-01-01", "--test-from", "2026-01-01", "--test-until", "2026-02-01",
+	mustRun(t, "train", "--data", data, "--clickhouse", dsn, "--from", "2025-09-01", "--until", "2026-01-01",
+		"--test-from", "2026-01-01", "--test-until", "2026-02-01",
 		"--rounds", "1", "--version", "first", "--promote")
 	return data, []string{"--clickhouse", dsn}
 }

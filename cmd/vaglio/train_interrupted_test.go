@@ -62,7 +62,8 @@ func TestAnInterruptedTrainingSaysWhatIsLeft(t *testing.T) {
 		}
 		return names
 	}
-	if said, _ := interrupted(func(said string) bool { return strings.Contains(said, "settled label") }); !strings.Contains(said, "interrupted before there was a model: ") {
+	said, _ := interrupted(func(said string) bool { return strings.Contains(said, "settled label") })
+	if !strings.Contains(said, "interrupted before there was a model: ") {
 		t.Errorf("while it replays: %s", said)
 	}
 	if left := names(); len(left) > 0 {
@@ -73,7 +74,8 @@ func TestAnInterruptedTrainingSaysWhatIsLeft(t *testing.T) {
 		return bytes.Count(text, []byte("\n")) > 2
 	}
 	tune := []string{"--tune", "1000", "--rounds", "10", "--tune-file", trials}
-	if said, _ := interrupted(tried, tune...); !strings.Contains(said, "of 1000 trials; the best so far: ") || !strings.Contains(said, "run the same again to go on from "+trials) {
+	said, _ = interrupted(tried, tune...)
+	if !strings.Contains(said, "of 1000 trials; the best so far: ") || !strings.Contains(said, "run the same again to go on from "+trials) {
 		t.Errorf("while it tunes: %s", said)
 	}
 	if left := names(); !slices.Equal(left, []string{"trials.jsonl"}) {
