@@ -3,7 +3,6 @@ package history
 import (
 	"encoding/binary"
 	"errors"
-	"slices"
 
 	"vaglio"
 )
@@ -49,24 +48,13 @@ func decodeFact(b []byte) (f vaglio.Fact, err error) {
 
 // decodeInto overwrites a fact, with room for its fields reused. Its strings are parts of the payload.
 func decodeInto(f *vaglio.Fact, payload string) error {
-	if payload == "" || payload[0] != codecVersion {
+	r := reader{rest: payload}
+	if err := r.fact(f); err != nil {
+		return err
+	}
+	if r.rest != "" {
 		return errPayload
 	}
-	r := reader{rest: payload[1:]}
-	f.ID = r.text()
-	f.Kind = r.text()
-	f.OccurredAt = vaglio.Instant(r.varint())
-	f.ObservedAt = f.OccurredAt + vaglio.Instant(r.varint())
-	f.Currency = r.text()
-	f.Amount = r.varint()
-	f.BaseKnown = r.take(1) == "\x01"
-	f.BaseAmount = r.varint()
-	f.Entities = r.fields(f.Entities)
-	f.Attributes = r.fields(f.Attributes)
-	if r.failed || r.rest != "" {
-		return errPayload
-	}
-	f.KnownAt = f.Event.KnownAt()
 	return nil
 }
 
@@ -84,10 +72,34 @@ func (p Packed) Unpack() (f vaglio.Fact) {
 	return f
 }
 
-// reader takes a payload apart; all its strings share one allocation.
+// reader takes payloads apart; all its strings share one allocation.
 type reader struct {
 	rest   string
 	failed bool
+	chunk  int            // for how many fields room is made at once; 0: for those of one list
+	room   []vaglio.Field // that is left
+}
+
+// fact reads the next fact, with room for its fields reused.
+func (r *reader) fact(f *vaglio.Fact) error {
+	if version := r.take(1); version == "" || version[0] != codecVersion {
+		return errPayload
+	}
+	f.ID = r.text()
+	f.Kind = r.text()
+	f.OccurredAt = vaglio.Instant(r.varint())
+	f.ObservedAt = f.OccurredAt + vaglio.Instant(r.varint())
+	f.Currency = r.text()
+	f.Amount = r.varint()
+	f.BaseKnown = r.take(1) == "\x01"
+	f.BaseAmount = r.varint()
+	f.Entities = r.fields(f.Entities)
+	f.Attributes = r.fields(f.Attributes)
+	if r.failed {
+		return errPayload
+	}
+	f.KnownAt = f.Event.KnownAt()
+	return nil
 }
 
 func (r *reader) take(n uint64) string {
@@ -132,7 +144,13 @@ func (r *reader) fields(fs vaglio.Fields) vaglio.Fields {
 	if n == 0 || r.failed {
 		return fs[:0]
 	}
-	fs = slices.Grow(fs[:0], int(n))[:n]
+	if cap(fs) < int(n) {
+		if len(r.room) < int(n) {
+			r.room = make([]vaglio.Field, max(int(n), r.chunk))
+		}
+		fs, r.room = r.room[:n:n], r.room[n:]
+	}
+	fs = fs[:n]
 	for i := range fs {
 		fs[i] = vaglio.Field{Name: r.text(), Value: r.text()}
 	}

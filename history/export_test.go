@@ -10,7 +10,7 @@ import (
 
 // TimelinesPlan is ClickHouse's plan of the query behind [Store.Timelines], line by line.
 func (s *Store) TimelinesPlan(ctx context.Context, entities []vaglio.Entity, asOf vaglio.Instant) ([]string, error) {
-	rows, err := s.conn.Query(ctx, "EXPLAIN indexes = 1 "+timelinesSQL, entityNames(entities), int64(asOf), 2*vaglio.NewestPerKind)
+	rows, err := s.conn.Query(ctx, "EXPLAIN indexes = 1 "+timelinesSQL, maxRows, entityNames(entities), int64(asOf))
 	if err != nil {
 		return nil, err
 	}
@@ -62,3 +62,6 @@ func (s *Store) CountRows(t testing.TB, table, text string) (n uint64) {
 	}
 	return n
 }
+
+// Poll is one poll of those that [Tail.Follow] makes.
+func (t *Tail) Poll(ctx context.Context) ([]vaglio.Fact, error) { return t.poll(ctx) }

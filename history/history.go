@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -139,73 +138,6 @@ func (s *Store) Count(ctx context.Context) (events uint64, err error) {
 		return 0, fmt.Errorf("count the events: %w", err)
 	}
 	return events, nil
-}
-
-// Timelines reads the facts of some entities that were known at a moment: of each kind the newest [vaglio.NewestPerKind]
-// within the horizon, by (occurred_at, id) downwards. A payment's timeline has no horizon, since money stays paid; the
-// limit holds there too, and who counts money must look whether it was reached. Entities without facts are left out.
-func (s *Store) Timelines(ctx context.Context, entities []vaglio.Entity, asOf vaglio.Instant) (map[vaglio.Entity][]vaglio.Fact, error) {
-	return s.timelines(ctx, entities, asOf-vaglio.Horizon, asOf)
-}
-
-// Latest reads the facts of some entities that matter for decisions from now on: as [Store.Timelines] does, with what is
-// stored already and counts only later.
-func (s *Store) Latest(ctx context.Context, entities []vaglio.Entity) (map[vaglio.Entity][]vaglio.Fact, error) {
-	return s.timelines(ctx, entities, s.now()-vaglio.Horizon, math.MaxInt64)
-}
-
-// timelinesSQL takes entities, a moment and a limit. Rows that are not merged yet stand beside their repetitions: twice the
-// limit is read, and each id taken once. A timeline is short, so what can be left out later is left out later: each further
-// condition costs more than the rows.
-const timelinesSQL = `
-	SELECT entity, payload FROM timelines WHERE entity IN (?) AND known_at <= ?
-	ORDER BY entity, kind, occurred_at DESC, id DESC, precedence DESC
-	LIMIT ? BY entity, kind
-	SETTINGS optimize_read_in_order = 0`
-
-// timelines reads what occurred since a moment and was known by another.
-func (s *Store) timelines(ctx context.Context, entities []vaglio.Entity, since, knownBy vaglio.Instant) (map[vaglio.Entity][]vaglio.Fact, error) {
-	if len(entities) == 0 {
-		return nil, nil
-	}
-	rows, err := s.conn.Query(ctx, timelinesSQL, entityNames(entities), int64(knownBy), 2*vaglio.NewestPerKind)
-	if err != nil {
-		return nil, fmt.Errorf("read timelines: %w", err)
-	}
-	defer rows.Close()
-	found := make(map[vaglio.Entity][]vaglio.Fact, len(entities))
-	var name, kind string
-	ofKind := 0
-	seen := map[string]struct{}{}
-	for rows.Next() {
-		before := name
-		var payload []byte
-		if err := rows.Scan(&name, &payload); err != nil {
-			return nil, fmt.Errorf("read timelines: %w", err)
-		}
-		fact, err := decodeFact(payload)
-		if err != nil {
-			return nil, fmt.Errorf("read the timeline of a %s: %w", entityOf(name).Kind, err)
-		}
-		if name != before {
-			kind = ""
-			clear(seen)
-		}
-		if fact.Kind != kind {
-			kind, ofKind = fact.Kind, 0
-		}
-		if _, again := seen[fact.ID]; again || ofKind == vaglio.NewestPerKind || fact.OccurredAt < since && entityOf(name).Kind != vaglio.EntityPayment {
-			continue
-		}
-		seen[fact.ID] = struct{}{}
-		ofKind++
-		entity := entityOf(name)
-		found[entity] = append(found[entity], fact)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read timelines: %w", err)
-	}
-	return found, nil
 }
 
 // Walk streams the timelines of one kind of entity, each whole, in order of the entities' ids, with the facts of the given
