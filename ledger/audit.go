@@ -129,7 +129,8 @@ func (s *staged) addLeaf(kind *sealedKind, id string, state int64, public, perso
 	if state != rowRemoved {
 		l.salt = make([]byte, 16)
 		rand.Read(l.salt) // never fails: crypto/rand ends the process instead
-		l.content = contentHash(public, personalHash(l.salt, personal))
+		s.scratch = appendPersonal(s.scratch[:0], l.salt, personal)
+		l.content = contentHash(public, sha256.Sum256(s.scratch))
 	}
 	s.leaves = append(s.leaves, l)
 }
@@ -156,8 +157,11 @@ func contentHash(public []any, personal [sha256.Size]byte) [sha256.Size]byte {
 }
 
 func personalHash(salt []byte, personal []any) [sha256.Size]byte {
-	b := appendValues(append(make([]byte, 0, 8192), hashOfPersonal), []any{salt})
-	return sha256.Sum256(appendValues(b, personal))
+	return sha256.Sum256(appendPersonal(nil, salt, personal))
+}
+
+func appendPersonal(b, salt []byte, personal []any) []byte {
+	return appendValues(appendValues(append(b, hashOfPersonal), []any{salt}), personal)
 }
 
 // appendValues writes integers as eight bytes, texts and bytes behind their length, alike; NULL is empty.

@@ -32,6 +32,10 @@ func onBothEngines(t *testing.T, test func(*testing.T, engine)) {
 		must(t, open(t, path, ledger.Options{}).Close())
 		test(t, engine{path, raw(t, path)})
 	})
+	onPostgres(t, test)
+}
+
+func onPostgres(t *testing.T, test func(*testing.T, engine)) {
 	t.Run("postgres", func(t *testing.T) {
 		dsn := ledgertest.Postgres(t)
 		db, err := sql.Open("pgx", dsn)
@@ -39,6 +43,14 @@ func onBothEngines(t *testing.T, test func(*testing.T, engine)) {
 		t.Cleanup(func() { db.Close() })
 		test(t, engine{dsn, db})
 	})
+}
+
+// waiting counts the messages that were not delivered.
+func (e engine) waiting() string {
+	if strings.HasPrefix(e.dsn, "postgres") {
+		return `SELECT COUNT(*) FROM outbox WHERE delivered_at = 0`
+	}
+	return `SELECT COUNT(*) FROM outbox o JOIN outbox_topics t ON t.topic = o.topic WHERE o.seq > t.delivered`
 }
 
 func (e engine) exec(t *testing.T, text string, args ...any) {

@@ -309,7 +309,7 @@ func picture(t *testing.T, e engine, parts bool) string {
 	number("submitted", `SELECT COALESCE(SUM(submitted), 0) FROM open_requests`)
 	number("revision of the list", `SELECT COALESCE(SUM(revision), 0) FROM lists`)
 	number("turns", `SELECT COALESCE(SUM(turn), 0) FROM policy_publications`)
-	waiting := number("waiting", `SELECT COUNT(*) FROM outbox WHERE delivered_at = 0`)
+	waiting := number("waiting", e.waiting())
 	if counted := number("counted as waiting", `SELECT SUM(waiting) FROM outbox_topics`); counted != waiting {
 		t.Errorf("%d messages wait, %d are counted", waiting, counted)
 	}

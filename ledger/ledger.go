@@ -52,11 +52,12 @@ type Ledger struct {
 	read  *sql.DB
 	sql   statements
 
-	queue  chan *member  // Record → group commit
-	bells  bells         // something entered the outbox
-	recent mirror        // SQLite: the facts of the outbox
-	done   chan struct{} // closed when the group commit has ended
-	closed chan struct{} // closed by Close
+	queue     chan *member  // Record → group commit
+	bells     bells         // something entered the outbox
+	recent    mirror        // SQLite: the facts of the outbox
+	lingering lingering     // SQLite: those that were delivered
+	done      chan struct{} // closed when the group commit has ended
+	closed    chan struct{} // closed by Close
 
 	entry   sync.RWMutex // guards the pair of closed and calls
 	calls   sync.WaitGroup
@@ -170,8 +171,8 @@ type statements struct {
 	backlog, lock, state, revisions              *sql.Stmt
 	indexed, setIndexed, factsBefore             *sql.Stmt
 
-	readDecisionOf, readKey, readState, readRevisions, look *sql.Stmt
-	reader                                                  reading
+	readDecisionOf, readKey, readState, readRevisions, look, waiting *sql.Stmt
+	reader                                                           reading
 
 	stagedStatements
 }
@@ -190,7 +191,7 @@ func (l *Ledger) prepare(ctx context.Context) (err error) {
 	if l.replicated {
 		singles = append(singles, single{&s.lock, l.write, lockSQL})
 	} else {
-		singles = append(singles, single{&s.look, l.read, lookSQL}, single{&s.indexed, l.write, indexedSQL},
+		singles = append(singles, single{&s.look, l.read, lookSQL}, single{&s.waiting, l.read, waitingSQL}, single{&s.indexed, l.write, indexedSQL},
 			single{&s.setIndexed, l.write, setIndexedSQL}, single{&s.factsBefore, l.write, factsBeforeSQL})
 	}
 	for _, p := range singles {

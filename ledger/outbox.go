@@ -34,13 +34,6 @@ const (
 	lingerPostgres = time.Minute
 )
 
-func (l *Ledger) linger() vaglio.Instant {
-	if l.replicated {
-		return vaglio.Instant(lingerPostgres.Milliseconds())
-	}
-	return vaglio.Instant(lingerSQLite.Milliseconds())
-}
-
 // Message is a row of the outbox.
 type Message struct {
 	Seq      int64  // rises in the order of each customer's transactions
@@ -79,7 +72,7 @@ func (s *staged) insertTaken(t vaglio.Taken) error {
 }
 
 const (
-	insertMessageSQL  = `INSERT INTO outbox (topic, id, customer, body, known_at, delivered_at) VALUES `
+	insertMessageSQL  = `INSERT INTO outbox (topic, id, customer, body, known_at) VALUES `
 	insertTimelineSQL = `INSERT INTO outbox_timelines (entity, kind, occurred_at, seq, known_at) VALUES `
 	addWaitingSQL     = `INSERT INTO outbox_topics (topic, waiting) VALUES ($1, $2)
 		ON CONFLICT (topic) DO UPDATE SET waiting = outbox_topics.waiting + $2`
@@ -90,9 +83,9 @@ func (l *Ledger) writeOutgoing(ctx context.Context, tx *sql.Tx, messages []outgo
 	if len(messages) == 0 {
 		return nil
 	}
-	values := make([]any, 0, 6*len(messages))
+	values := make([]any, 0, 5*len(messages))
 	for _, m := range messages {
-		values = append(values, string(m.topic), []byte(m.ID), []byte(m.Customer), m.Body, int64(m.KnownAt), int64(0))
+		values = append(values, string(m.topic), []byte(m.ID), []byte(m.Customer), m.Body, int64(m.KnownAt))
 	}
 	numbers, err := l.sql.insertMessages.numbers(ctx, tx, values)
 	if err != nil {

@@ -19,7 +19,7 @@ func TestHotPathsUseTheirIndexes(t *testing.T) {
 	}
 	defer l.Close()
 	for _, text := range []string{decisionOfSQL, lookupSQL(answersArm, 0, 2), lookupSQL(openArm, 0, 2), lookupSQL(movementsArm, 1, 2), lookupSQL(countersArm, 2, 2),
-		stateSQL, revisionsSQL, closeSQL, expiredSQL, dropMovementsSQL, backlogSQL, readKeySQL, nextKindSQL, newestSQL, replayableSQL,
+		stateSQL, revisionsSQL, closeSQL, expiredSQL, dropMovementsSQL, backlogSQL, readKeySQL, nextKindSQL, newestSQL, waitingSQL, removeSQL, replayableSQL,
 		recentSQL(recentSizes[0]), recentSQL(recentSizes[2])} {
 		args := make([]any, strings.Count(text, "$"))
 		rows, err := l.read.Query("EXPLAIN QUERY PLAN "+text, args...)

@@ -288,13 +288,13 @@ func (m *mirror) committed(added []outgoing) {
 	}
 }
 
-// swept takes away what was deleted from the table.
-func (m *mirror) swept(seqs []int64) {
+// swept takes away what was deleted from the table: the numbers above from, up to to.
+func (m *mirror) swept(from, to int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sweeps++
 	touched := map[vaglio.Entity]bool{}
-	for _, seq := range seqs {
+	for seq := from + 1; seq <= to; seq++ {
 		if row := m.rows[seq]; row != nil {
 			delete(m.rows, seq)
 			for _, e := range row.entities {

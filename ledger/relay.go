@@ -3,22 +3,16 @@ package ledger
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	"github.com/gofrs/flock"
-
 	"vaglio"
 )
 
-// A batch of the relay, and the part of it that one transaction marks or deletes: that holds up decisions on SQLite.
-const (
-	maxDelivery = 1000
-	maxMarked   = 100
-)
+// maxDelivery is a batch of the relay.
+const maxDelivery = 1000
 
 // maxBackoff bounds the pause between two attempts to deliver.
 const maxBackoff = 5 * time.Second
@@ -109,40 +103,19 @@ type relay struct {
 
 // turn is the right to deliver a topic. It ends with its process.
 type turn interface {
-	// query reads, and fails when the turn was lost.
-	query(ctx context.Context, text string, args ...any) (*sql.Rows, error)
+	// waiting reads the next messages, and fails when the turn was lost.
+	waiting(ctx context.Context) ([]Message, error)
+	// mark notes that those messages wait no longer. Those that another relay has marked meanwhile are not counted again.
+	mark(ctx context.Context, messages []Message) error
 	pass() error
 }
 
-// round delivers one batch, if it is this relay's turn, and says how large it was.
-func (r *relay) round(ctx context.Context, deliver func(context.Context, []Message) error) (n int, err error) {
-	if r.turn == nil {
-		if r.turn, err = r.take(ctx); err != nil || r.turn == nil {
-			return 0, err
-		}
+// take is nil while another relay has the turn.
+func (r *relay) take(ctx context.Context) (turn, error) {
+	if r.replicated {
+		return takeAdvisory(ctx, r.Ledger, r.topic)
 	}
-	messages, err := readMessages(r.turn.query(ctx, `SELECT seq, id, customer, body, known_at FROM outbox
-		WHERE topic = $1 AND delivered_at = 0 ORDER BY seq LIMIT $2`, string(r.topic), maxDelivery))
-	if err != nil {
-		return 0, errors.Join(fmt.Errorf("read the outbox: %w", err), r.pass())
-	}
-	if len(messages) > 0 {
-		if err := deliver(ctx, messages); err != nil {
-			return 0, fmt.Errorf("deliver %d messages: %w", len(messages), err)
-		}
-	}
-	ctx = context.WithoutCancel(ctx)
-	for some := range slices.Chunk(messages, maxMarked) {
-		if err := r.transact(ctx, func(tx *sql.Tx) error { return r.mark(ctx, tx, some) }); err != nil {
-			return 0, fmt.Errorf("note that %d messages are delivered: %w", len(some), err)
-		}
-	}
-	if r.topic.lingers() {
-		if _, err := r.sweepDelivered(ctx, len(messages)+maxMarked); err != nil {
-			return 0, fmt.Errorf("take what was delivered from the outbox: %w", err)
-		}
-	}
-	return len(messages), nil
+	return takeFile(ctx, r.Ledger, r.topic)
 }
 
 // pass lets others have the turn.
@@ -153,132 +126,41 @@ func (r *relay) pass() (err error) {
 	return err
 }
 
-// mark notes that messages wait no longer. Those that another relay has marked meanwhile are not counted again.
-func (r *relay) mark(ctx context.Context, tx *sql.Tx, messages []Message) error {
-	args := make([]any, len(messages), len(messages)+1)
-	for i, m := range messages {
-		args[i] = m.Seq
-	}
-	text := `DELETE FROM outbox WHERE delivered_at = 0 AND seq IN (` + numbered(1, len(args)) + `)`
-	if r.topic.lingers() {
-		args = append(args, int64(r.now()))
-		text = `UPDATE outbox SET delivered_at = $` + fmt.Sprint(len(args)) + ` WHERE delivered_at = 0 AND seq IN (` + numbered(1, len(args)-1) + `)`
-	}
-	result, err := tx.ExecContext(ctx, text, args...)
-	if err != nil {
-		return err
-	}
-	n, err := result.RowsAffected()
-	if err != nil {
-		return err
-	}
-	_, err = tx.ExecContext(ctx, `UPDATE outbox_topics SET waiting = waiting - $1 WHERE topic = $2`, n, string(r.topic))
-	return err
-}
-
-// shortSQL has new facts get no timelines, if the outbox is short again. Those that are there go with their facts.
-const shortSQL = `UPDATE outbox_topics SET indexed = 0 WHERE topic = 'history' AND indexed > 0
-	AND (SELECT MAX(seq) FROM outbox) - (SELECT MIN(seq) FROM outbox) < $1`
-
-// sweepDelivered deletes rows that have stayed long enough after their delivery, and says how many.
-func (l *Ledger) sweepDelivered(ctx context.Context, atMost int) (int, error) {
-	seqs, err := readNumbers(l.read.QueryContext(ctx, `SELECT seq FROM outbox WHERE delivered_at > 0 AND delivered_at <= $1
-		ORDER BY delivered_at LIMIT $2`, int64(l.now()-l.linger()), atMost))
-	if err != nil {
-		return 0, err
-	}
-	for some := range slices.Chunk(seqs, maxMarked) {
-		args := make([]any, len(some))
-		for i, seq := range some {
-			args[i] = seq
-		}
-		err := l.transact(ctx, func(tx *sql.Tx) error {
-			for _, table := range []string{"outbox_timelines", "outbox"} {
-				if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE seq IN (`+numbered(1, len(args))+`)`, args...); err != nil {
-					return err
-				}
-			}
-			if l.replicated {
-				return nil
-			}
-			_, err := tx.ExecContext(ctx, shortSQL, maxUnindexed/4)
-			return err
-		})
-		if err != nil {
+// round delivers one batch, if it is this relay's turn, and says how large it was.
+func (r *relay) round(ctx context.Context, deliver func(context.Context, []Message) error) (n int, err error) {
+	if r.turn == nil {
+		if r.turn, err = r.take(ctx); err != nil || r.turn == nil {
 			return 0, err
 		}
 	}
-	l.recent.swept(seqs)
-	return len(seqs), nil
-}
-
-// take is nil while another relay has the turn.
-func (r *relay) take(ctx context.Context) (turn, error) {
-	if r.replicated {
-		return takeAdvisory(ctx, r.read, lockKey("vaglio: relay of "+string(r.topic)))
-	}
-	return takeFile(ctx, r.read, r.topic)
-}
-
-// fileTurn is a lock on a file beside SQLite's: the system gives it back when the process ends.
-type fileTurn struct {
-	lock *flock.Flock
-	read *sql.DB
-}
-
-func takeFile(ctx context.Context, read *sql.DB, topic Topic) (turn, error) {
-	var path string
-	if err := read.QueryRowContext(ctx, `SELECT file FROM pragma_database_list WHERE name = 'main'`).Scan(&path); err != nil {
-		return nil, fmt.Errorf("find the ledger's file: %w", err)
-	}
-	lock := flock.New(path+".relay-"+string(topic)+".lock", flock.SetPermissions(0o600))
-	got, err := lock.TryLock()
-	if err != nil || !got {
-		return nil, errors.Join(err, lock.Close())
-	}
-	return &fileTurn{lock, read}, nil
-}
-
-func (t *fileTurn) query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
-	return t.read.QueryContext(ctx, text, args...)
-}
-
-func (t *fileTurn) pass() error { return t.lock.Close() }
-
-// advisoryTurn is an advisory lock of a connection that is kept for it: the server gives it back when the connection ends.
-type advisoryTurn struct {
-	conn *sql.Conn
-	key  int64
-}
-
-func takeAdvisory(ctx context.Context, db *sql.DB, key int64) (turn, error) {
-	conn, err := db.Conn(ctx)
+	messages, err := r.turn.waiting(ctx)
 	if err != nil {
-		return nil, err
+		return 0, errors.Join(fmt.Errorf("read the outbox: %w", err), r.pass())
 	}
-	var got bool
-	if err := conn.QueryRowContext(ctx, `SELECT pg_try_advisory_lock($1)`, key).Scan(&got); err != nil || !got {
-		return nil, errors.Join(err, conn.Close())
+	kept := context.WithoutCancel(ctx)
+	if r.topic.lingers() { // before the next mark, after which nobody could tell how long it has stayed
+		if _, err := r.sweepDelivered(kept, len(messages)+maxMarked); err != nil {
+			return 0, fmt.Errorf("take what was delivered from the outbox: %w", err)
+		}
 	}
-	return &advisoryTurn{conn, key}, nil
+	if len(messages) == 0 {
+		return 0, nil
+	}
+	if err := deliver(ctx, messages); err != nil {
+		return 0, fmt.Errorf("deliver %d messages: %w", len(messages), err)
+	}
+	if err := r.turn.mark(kept, messages); err != nil {
+		return 0, errors.Join(fmt.Errorf("note that %d messages are delivered: %w", len(messages), err), r.pass())
+	}
+	return len(messages), nil
 }
 
-func (t *advisoryTurn) query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
-	return t.conn.QueryContext(ctx, text, args...)
-}
-
-// pass ends the connection if it can't give the lock back: in the pool it would keep it.
-func (t *advisoryTurn) pass() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	var given bool
-	if err := t.conn.QueryRowContext(ctx, `SELECT pg_advisory_unlock($1)`, t.key).Scan(&given); err != nil || !given {
-		_ = t.conn.Raw(func(any) error { return driver.ErrBadConn }) // is what Raw returns
+// sweepDelivered deletes facts that have stayed long enough after their delivery, and says how many.
+func (l *Ledger) sweepDelivered(ctx context.Context, atMost int) (int, error) {
+	if l.replicated {
+		return l.sweepMarked(ctx, atMost)
 	}
-	if err := t.conn.Close(); err != nil && !errors.Is(err, sql.ErrConnDone) {
-		return err
-	}
-	return nil
+	return l.sweepThrough(ctx, atMost)
 }
 
 // readMessages reads the result of a query for all columns of a message.

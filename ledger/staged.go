@@ -12,6 +12,7 @@ type staged struct {
 	outgoing []outgoing
 	entries  []AuditEntry
 	leaves   []leaf
+	scratch  []byte // of hashes
 }
 
 // writeStaged writes what a transaction has staged. What every writer wants to lock comes last, always in the same order.
@@ -69,7 +70,7 @@ func prepareStaged(ctx context.Context, write, read *sql.DB) (s stagedStatements
 		columns int
 		tail    string
 	}{
-		{&s.insertMessages, insertMessageSQL, 6, ` RETURNING seq`},
+		{&s.insertMessages, insertMessageSQL, 5, ` RETURNING seq`},
 		{&s.insertTimelines, insertTimelineSQL, 5, ` ON CONFLICT DO NOTHING`},
 		{&s.insertEntries, insertEntrySQL, 6, ` RETURNING seq`},
 		{&s.insertLeaves, insertLeafSQL, 7, ``},

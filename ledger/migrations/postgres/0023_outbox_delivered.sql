@@ -1,0 +1,2 @@
+-- +goose Up
+ALTER TABLE outbox ALTER COLUMN delivered_at SET DEFAULT 0;
