@@ -96,6 +96,7 @@ type Fact struct {
 	KnownAt    Instant // max(ObservedAt, OccurredAt + 1 ms)
 	BaseAmount int64   // minor units of the base currency, converted at the rate of the day it happened
 	BaseKnown  bool    // false: no money, or no rate
+	Completed  bool    // on the way to history: a request that has its payment's entities already
 }
 
 // Outcome tells what became of an event that was given to history.

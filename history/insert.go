@@ -59,8 +59,8 @@ func (s *Store) insert(ctx context.Context, events []vaglio.Event, observed func
 	return s.store(ctx, facts)
 }
 
-// Deliver stores facts that are complete and were acknowledged before, such as the ledger's outbox. A repetition
-// changes nothing.
+// Deliver stores facts that were acknowledged before, such as the ledger's outbox; requests that were decided without history
+// are completed first. A repetition changes nothing.
 func (s *Store) Deliver(ctx context.Context, facts []vaglio.Fact) error {
 	all := make([]sent, len(facts))
 	for i := range facts {
@@ -144,8 +144,9 @@ func (s *Store) digests(ctx context.Context, ids []string) (map[string][32]byte,
 var ownRoles = []string{vaglio.EntityRequest, vaglio.EntityPayoutInstrument, "employee"}
 
 // Complete fills the entities that a request lacks from its payment's earliest fact known at the request's moment; earlier
-// requests don't count. The facts come in no order.
+// requests don't count. The facts come in no order. It is then complete for good, whatever more is heard of the payment.
 func Complete(request *vaglio.Fact, payment []vaglio.Fact) {
+	request.Completed = true
 	var first *vaglio.Fact
 	for i := range payment {
 		f := &payment[i]
@@ -163,12 +164,15 @@ func Complete(request *vaglio.Fact, payment []vaglio.Fact) {
 	request.Complete(slices.DeleteFunc(slices.Clone(first.Entities), func(f vaglio.Field) bool { return slices.Contains(ownRoles, f.Name) }))
 }
 
+// lacksPayment reports whether the event is a request that nobody has completed.
+func (f *sent) lacksPayment() bool { return f.Kind == vaglio.KindRefundRequested && !f.Completed }
+
 // complete fills the entities of requests from their payments, then those of labels from their requests, by what is
 // stored and what comes in the same batch.
 func (s *Store) complete(ctx context.Context, facts []sent) error {
 	var payments []vaglio.Entity
 	for i := range facts {
-		if id := facts[i].Entities.Get(vaglio.EntityPayment); id != "" && facts[i].Kind == vaglio.KindRefundRequested {
+		if id := facts[i].Entities.Get(vaglio.EntityPayment); id != "" && facts[i].lacksPayment() {
 			payments = append(payments, vaglio.Entity{Kind: vaglio.EntityPayment, ID: id})
 		}
 	}
@@ -186,8 +190,10 @@ func (s *Store) complete(ctx context.Context, facts []sent) error {
 	}
 	for i := range facts {
 		f := &facts[i]
-		if f.Kind == vaglio.KindRefundRequested {
+		if f.lacksPayment() {
 			Complete(&f.Fact, timelines[f.Entities.Get(vaglio.EntityPayment)])
+		}
+		if f.Kind == vaglio.KindRefundRequested {
 			requests[f.ID] = f.Entities
 		}
 	}

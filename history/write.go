@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// blockEvents is how many events are sent at once: ClickHouse gathers the blocks of an insert, and ours stay small.
-const blockEvents = 5000
+// blockEvents is how many events are sent at once: ClickHouse gathers the blocks of an insert, and ours stay small. The driver's
+// columns grow by quarters, five times their final size in all, and are used again within an insert.
+const blockEvents = 250
 
 // roundBytes bounds what one INSERT holds: ClickHouse gathers up to 256 MB before it stores rows, and no event may be stored
 // before the end of its timelines.

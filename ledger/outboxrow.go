@@ -22,12 +22,13 @@ type factBody struct {
 	KnownAt    int64         `json:"known_at"`
 	BaseAmount int64         `json:"base_amount"`
 	BaseKnown  bool          `json:"base_known"`
+	Completed  bool          `json:"completed,omitzero"`
 }
 
 func encodeFact(f vaglio.Fact) ([]byte, error) {
 	return json.Marshal(&factBody{ID: f.ID, Kind: f.Kind, OccurredAt: int64(f.OccurredAt), ObservedAt: int64(f.ObservedAt),
 		Entities: f.Entities, Attributes: f.Attributes, Amount: f.Amount, Currency: f.Currency, KnownAt: int64(f.KnownAt),
-		BaseAmount: f.BaseAmount, BaseKnown: f.BaseKnown})
+		BaseAmount: f.BaseAmount, BaseKnown: f.BaseKnown, Completed: f.Completed})
 }
 
 func decodeFact(b []byte) (vaglio.Fact, error) {
@@ -38,7 +39,7 @@ func decodeFact(b []byte) (vaglio.Fact, error) {
 	return vaglio.Fact{
 		Event: vaglio.Event{ID: r.ID, Kind: r.Kind, OccurredAt: vaglio.Instant(r.OccurredAt), ObservedAt: vaglio.Instant(r.ObservedAt),
 			Entities: r.Entities, Attributes: r.Attributes, Amount: r.Amount, Currency: r.Currency},
-		KnownAt: vaglio.Instant(r.KnownAt), BaseAmount: r.BaseAmount, BaseKnown: r.BaseKnown,
+		KnownAt: vaglio.Instant(r.KnownAt), BaseAmount: r.BaseAmount, BaseKnown: r.BaseKnown, Completed: r.Completed,
 	}, nil
 }
 
