@@ -13,6 +13,9 @@ import (
 )
 
 func TestOnAFullDiskThereIsNoBundle(t *testing.T) {
+	if !filestest.Alone(t) {
+		return
+	}
 	registry := t.TempDir()
 	c := contents(t, "plain", "v1")
 	whole, half := filepath.Join(registry, "v1"), filepath.Join(registry, "v2")
