@@ -34,8 +34,8 @@ const maxMoved = 128
 
 // Move tells the ledger of events once history has stored them, so that a decision under way misses none: what moved money
 // of a payment counts from here on, beside what history shows, and what was paid or failed of a refund, in one piece or in
-// several, settles or releases as much of what its request held back. Other events are passed over. Telling an event again changes nothing: after an error, or when history
-// says that an event was there already, tell them all.
+// several, settles or releases as much of what its request held back. Other events are passed over. Telling an event again
+// changes nothing: after an error, or when history says that an event was there already, tell them all.
 func (l *Ledger) Move(ctx context.Context, facts []vaglio.Fact) error {
 	facts = slices.DeleteFunc(slices.Clone(facts), func(f vaglio.Fact) bool { return !slices.Contains(moneyKinds, f.Kind) })
 	for some := range slices.Chunk(facts, maxMoved) {
