@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
@@ -21,7 +22,7 @@ import (
 )
 
 func newExplain() *cobra.Command {
-	var s serving
+	s := serving{budget: time.Minute}
 	var asOf vaglio.Instant
 	var svg, lang string
 	var most int

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -91,8 +93,18 @@ func TestAServerRetrainsBesideItsWork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	to := func(process int, sig syscall.Signal) {
+		t.Helper()
+		if err := syscall.Kill(process, sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	to(pid, syscall.SIGSTOP) // it must not be done before the server ends
 	decides(s)
-	s.stop()
+	to(s.process.Process.Pid, syscall.SIGTERM)
+	untilToldToEnd(t, pid)
+	to(pid, syscall.SIGCONT)
+	_ = s.process.Wait() // a second signal would end it at once
 	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
 		t.Errorf("the retraining goes on without the server: %v", err)
 	}
@@ -142,6 +154,22 @@ func TestAServerSurvivesARetrainingThatFails(t *testing.T) {
 	if said := mustRun(t, "audit", "log", "--data", data); !strings.Contains(said, "there are no requests in") {
 		t.Errorf("the audit log does not say why:\n%s", said)
 	}
+}
+
+// untilToldToEnd waits until SIGTERM waits for a process that is stopped.
+func untilToldToEnd(t *testing.T, pid int) {
+	t.Helper()
+	pattern := regexp.MustCompile(`ShdPnd:\s+(\w+)`)
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) { // in a minute the server kills it
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if pending, err := strconv.ParseUint(string(pattern.FindSubmatch(status)[1]), 16, 64); err == nil && pending&(1<<(syscall.SIGTERM-1)) != 0 {
+			return
+		}
+	}
+	t.Fatal("the server does not tell its retraining to end")
 }
 
 // untilSaid waits for a line of the log and returns the expression's group.

@@ -22,7 +22,7 @@ import (
 )
 
 func newScore() *cobra.Command {
-	var s serving
+	s := serving{budget: time.Minute} // nobody waits for a single answer
 	var period training.Period
 	var limit int
 	var out string
