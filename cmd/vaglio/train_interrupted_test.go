@@ -62,7 +62,7 @@ func TestAnInterruptedTrainingSaysWhatIsLeft(t *testing.T) {
 		}
 		return names
 	}
-	said, _ := interrupted(func(said string) bool { return strings.Contains(said, "settled label") })
+	said, _ := interrupted(func(said string) bool { return strings.Contains(said, "settled label") }, "--folds", "8") // of which none is the model
 	if !strings.Contains(said, "interrupted before there was a model: ") {
 		t.Errorf("while it replays: %s", said)
 	}
