@@ -92,7 +92,7 @@ func TestRetrainInTenMinutes(t *testing.T) {
 	has("gate", "beside the champion first, on ", "average precision ")
 	has("models rollback", "model first is champion again")
 	has("audit log", "model.promoted", "model.withdrawn", "model.rolled_back", "model.retrained", "auto-")
-	for _, pattern := range []string{"account_takeover", "mule_deposit", "device_ring", "not_received_abuse", "serial_refunder", "double_dip"} {
+	for _, pattern := range []string{"account_takeover", "device_ring", "not_received_abuse", "double_dip", "insider"} {
 		has("evaluate --model", pattern)
 	}
 	t.Logf("%s", said["evaluate --model"][strings.Index(said["evaluate --model"], "Simulated patterns"):])
