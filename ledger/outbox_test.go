@@ -143,7 +143,7 @@ func relaying(t *testing.T, open opener) {
 	var calls sync.WaitGroup
 	for i := range 90 {
 		calls.Go(func() {
-			for k := range 25 {
+			for k := range 45 {
 				record(t, l, request(fmt.Sprintf("rr_%d_%02d", i, k), "c", fmt.Sprint("p_", i)))
 			}
 		})
@@ -153,7 +153,7 @@ func relaying(t *testing.T, open opener) {
 	total := 0
 	for _, batch := range deliverAll(t, l) {
 		total += len(batch)
-		if len(batch) > 1000 {
+		if len(batch) > 4000 {
 			t.Errorf("a batch of %d", len(batch))
 		}
 		for _, f := range batch {
@@ -164,8 +164,8 @@ func relaying(t *testing.T, open opener) {
 			next[sender] = number
 		}
 	}
-	if total != 25*90 {
-		t.Errorf("%d were delivered, want %d", total, 25*90)
+	if total != 45*90 {
+		t.Errorf("%d were delivered, want %d", total, 45*90)
 	}
 	// A relay that waits hears of a new decision at once, not an hour later.
 	ctx, stop := context.WithCancel(t.Context())
