@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strconv"
 	"unicode"
 	"unicode/utf8"
@@ -135,7 +136,20 @@ func (e *Event) FollowsRequest() bool {
 
 // Timelines lists the entities whose timelines the event enters, each once.
 func (e *Event) Timelines() []Entity {
-	out := make([]Entity, 0, len(e.Entities))
+	return slices.AppendSeq(make([]Entity, 0, len(e.Entities)), e.timelines)
+}
+
+// Enters reports whether an entity's timeline is one of them.
+func (e *Event) Enters(timeline Entity) bool {
+	for entity := range e.timelines {
+		if entity == timeline {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *Event) timelines(yield func(Entity) bool) {
 	for _, f := range e.Entities {
 		entity := Entity{f.Name, f.Value}
 		if f.Name == EntityPayoutInstrument {
@@ -144,9 +158,10 @@ func (e *Event) Timelines() []Entity {
 			}
 			entity.Kind = EntityInstrument
 		}
-		out = append(out, entity)
+		if !yield(entity) {
+			return
+		}
 	}
-	return out
 }
 
 // Complete adds the entities of kinds that the event lacks: a request's from its payment, a label's from its request.

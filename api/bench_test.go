@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -38,10 +39,9 @@ import (
 	"vaglio/training/lightgbm"
 )
 
-const (
-	benchCallers = 64 // at one time, each with a connection of its own
-	benchDays    = 240
-)
+var benchCallers = flag.Int("callers", 64, "requests of BenchmarkScore at one time, each on a connection of its own")
+
+const benchDays = 120
 
 // benchWorld is a simulated shop, with a model of 200 trees of 31 leaves trained on it.
 type benchWorld struct {
@@ -58,7 +58,7 @@ var theBenchWorld = sync.OnceValues(func() (*benchWorld, error) {
 	}
 	w := &benchWorld{history: h}
 	c := simulate.DefaultConfig()
-	c.Customers, c.Days, c.RequestShare, c.Until = 3000, benchDays, 0.1, vaglio.InstantOf(time.Now())/vaglio.Hour*vaglio.Hour
+	c.Customers, c.Days, c.RequestShare, c.Until = 8000, benchDays, 0.1, vaglio.InstantOf(time.Now())/vaglio.Hour*vaglio.Hour
 	byCustomer, spoilt := map[string][]vaglio.Event{}, map[string]bool{}
 	_, err = simulate.Run(ctx, c, func(all []vaglio.Event) error {
 		for _, e := range all {
@@ -152,8 +152,8 @@ var benchPolicy = sync.OnceValues(func() (*policy.Policy, error) {
 	for _, change := range [][2]string{
 		{"thresholds: {from: model}", `thresholds: {approve_below: 0.999, deny_from: 0.9999}
 segments:
-  - {name: watched, when: request.attributes.mix == "review", thresholds: {approve_below: 0.000001, deny_from: 0.9999}}
-  - {name: barred, when: request.attributes.mix == "deny", thresholds: {approve_below: 0.0000001, deny_from: 0.000001}}
+  - {name: watched, when: request.attributes.mix == "review", thresholds: {approve_below: 0.000000000001, deny_from: 0.9999}}
+  - {name: barred, when: request.attributes.mix == "deny", thresholds: {approve_below: 0.0000000000001, deny_from: 0.000000000001}}
 `},
 		{"caps: {requests_1h: 5, requests_24h: 20, approvals_1h: 3, approvals_24h: 10, approved_amount_24h: 200000}",
 			"caps: {requests_1h: 4000, requests_24h: 4000, approvals_1h: 4000, approvals_24h: 4000, approved_amount_24h: 200000000}"},
@@ -218,8 +218,7 @@ func must(tb testing.TB, err error) {
 
 var benchRequests atomic.Int64
 
-// request is about one of the payments: of 100 about 90 are approved, 8 reviewed (6 by their score, the rest by rules, for the
-// customers come again), 2 denied.
+// request is about one of the payments: of 100 about 90 are approved, 8 reviewed, 2 denied.
 func (w *benchWorld) request(n int64) []byte {
 	id := benchRequests.Add(1)
 	p := &w.payments[n%int64(len(w.payments))]
@@ -227,7 +226,7 @@ func (w *benchWorld) request(n int64) []byte {
 	switch {
 	case id%50 == 0:
 		mix = "deny"
-	case id%50 < 4:
+	case id%50 <= 4:
 		mix = "review"
 	}
 	r := vaglio.Request{ID: "rr_" + strconv.FormatInt(id, 10), Type: "refund", Amount: 1 + id/int64(len(w.payments)), Currency: p.Currency,
@@ -272,11 +271,11 @@ func (c *caller) post(body []byte) (int, []byte, error) {
 	return r.StatusCode, answer, err
 }
 
-// load posts b.N bodies from 64 callers and reports the rate, the latencies and the processors' time, that of the callers
+// load posts b.N bodies from all callers and reports the rate, the latencies and the processors' time, that of the callers
 // included; answers go to seen, from many goroutines.
 func load(b *testing.B, address, path, secret string, body func(n int64) []byte, seen func([]byte)) {
 	b.Helper()
-	callers := make([]*caller, benchCallers)
+	callers := make([]*caller, *benchCallers)
 	for i := range callers {
 		var err error
 		callers[i], err = newCaller(address, path, secret)
@@ -365,7 +364,7 @@ func childrenTime() (total time.Duration) {
 }
 
 // BenchmarkScore is the whole way of a durable decision: HTTP, key, history, the model's 200 trees, explanation, policy, ledger,
-// with 64 callers and the delivery to ClickHouse beside it. Warm: customers and payments are in memory. Cold: none is. Empty is
+// with many callers and the delivery to ClickHouse beside it. Warm: customers and payments are in memory. Cold: none is. Empty is
 // an Echo handler that reads a request and answers as much, by the same callers.
 func BenchmarkScore(b *testing.B) {
 	w, err := theBenchWorld()
@@ -375,7 +374,7 @@ func BenchmarkScore(b *testing.B) {
 		name            string
 		cache           int64
 		payments, dryly int // dryly: of the payments are asked for before
-	}{{"warm", 1 << 30, 12_000, 12_000}, {"cold", 1, 1 << 30, 0}} {
+	}{{"warm", 1 << 30, 24_000, 24_000}, {"cold", 1, 1 << 30, 0}} {
 		pool := &benchWorld{w.history, w.model, w.payments[:min(way.payments, len(w.payments))]}
 		start := sync.OnceValues(func() (address, secret string) {
 			address, secret = benchServer(parent, pool, way.cache)
@@ -423,7 +422,7 @@ func BenchmarkScore(b *testing.B) {
 func (w *benchWorld) warmUp(b *testing.B, address, secret string, n int) {
 	var next atomic.Int64
 	var work sync.WaitGroup
-	for range benchCallers {
+	for range *benchCallers {
 		work.Go(func() {
 			c, err := newCaller(address, "/v1/score?dry_run=true", secret)
 			if err != nil {

@@ -58,6 +58,7 @@ func (l *Ledger) commitGroups() {
 	defer close(l.done)
 	for first := range l.queue {
 		l.commitGroup(first)
+		l.groups.Add(1)
 	}
 }
 

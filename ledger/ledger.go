@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vaglio"
@@ -58,6 +59,8 @@ type Ledger struct {
 	lingering lingering     // SQLite: those that were delivered
 	done      chan struct{} // closed when the group commit has ended
 	closed    chan struct{} // closed by Close
+	groups    atomic.Int64  // that were committed, or tried
+	folded    chan struct{} // closed when foldLog has ended
 
 	entry   sync.RWMutex // guards the pair of closed and calls
 	calls   sync.WaitGroup
@@ -85,6 +88,7 @@ func Open(ctx context.Context, dsn string, o Options) (*Ledger, error) {
 		queue:     make(chan *member, maxQueue),
 		done:      make(chan struct{}),
 		closed:    make(chan struct{}),
+		folded:    make(chan struct{}),
 	}
 	shown, err := l.openDatabases(ctx, dsn)
 	if err != nil {
@@ -97,6 +101,11 @@ func Open(ctx context.Context, dsn string, o Options) (*Ledger, error) {
 		return nil, fmt.Errorf("open ledger %s: begin the audit chain: %w", shown, errors.Join(err, l.closeDatabases()))
 	}
 	go l.commitGroups()
+	if l.replicated {
+		close(l.folded)
+	} else {
+		go l.foldLog()
+	}
 	return l, nil
 }
 
@@ -132,6 +141,7 @@ func (l *Ledger) Close() error {
 		l.calls.Wait()
 		close(l.queue)
 		<-l.done
+		<-l.folded
 		l.closing = l.closeDatabases()
 	})
 	return l.closing

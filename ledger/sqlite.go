@@ -44,7 +44,7 @@ func openSQLite(ctx context.Context, path string) (write, read *sql.DB, err erro
 		"foreign_keys(ON)",
 		"cache_size(-32768)",            // 32 MB: request and decision ids come in no order
 		"temp_store(MEMORY)",            // savepoints otherwise write a temporary file: a tenth of a decision's CPU
-		"wal_autocheckpoint(4000)",      // 16 MB between two foldings of the log into the file
+		"wal_autocheckpoint(16000)",     // 64 MB, if foldLog does not get there before
 		"journal_size_limit(67108864)")+ // a log that a slow reader made grow is cut back
 		"&_txlock=immediate") // what a transaction reads first is not overtaken before it writes
 	if err != nil {

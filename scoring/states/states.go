@@ -125,10 +125,6 @@ func (c *Cache) View(ctx context.Context, entities []vaglio.Entity, at vaglio.In
 	if len(cold) > 0 {
 		c.loader.load(c, cold)
 	}
-	enters := make([][]vaglio.Entity, len(waiting))
-	for i := range waiting {
-		enters[i] = waiting[i].Timelines()
-	}
 	v := View{make([]Timeline, len(entities))}
 	for i, en := range entries {
 		select {
@@ -137,7 +133,7 @@ func (c *Cache) View(ctx context.Context, entities []vaglio.Entity, at vaglio.In
 			return View{}, ctx.Err()
 		}
 		for j := range waiting {
-			if slices.Contains(enters[j], en.entity) {
+			if waiting[j].Enters(en.entity) {
 				c.shardOf(en.entity).account(en, en.add(&waiting[j]))
 			}
 		}
