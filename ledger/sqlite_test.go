@@ -1,8 +1,12 @@
 package ledger_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -97,5 +101,38 @@ func TestALedgerThatCannotBeOpenedSaysWhy(t *testing.T) {
 		if l, err := ledger.Open(t.Context(), dsn, ledger.Options{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q (%v)", dsn, err, want, l)
 		}
+	}
+}
+
+// TestTheLogStaysBounded records, without a pause, three times what SQLite's log may hold.
+func TestTheLogStaysBounded(t *testing.T) {
+	const most, answer = 64 << 20, 256 << 10
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	l := open(t, path, ledger.Options{})
+	var callers sync.WaitGroup
+	for c := range 8 {
+		callers.Go(func() {
+			for i := range 3 * most / answer / 8 {
+				r := request(fmt.Sprintf("rr_%d_%d", c, i), fmt.Sprint("c_", c), fmt.Sprint("p_", i))
+				_, _, err := l.Record(t.Context(), claim(r), subject(r), func(ledger.Standing) (ledger.Entry, error) {
+					e := denial(r, at)
+					e.Response = bytes.Repeat([]byte("x"), answer)
+					return e, nil
+				})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	callers.Wait()
+	log, err := os.Stat(path + "-wal")
+	if err != nil || log.Size() > 2*most {
+		t.Errorf("the log has %d bytes: %v", log.Size(), err)
+	}
+	must(t, l.Close())
+	if _, err := os.Stat(path + "-wal"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after the end the log is still there: %v", err)
 	}
 }
