@@ -8,11 +8,13 @@ import (
 	"vaglio"
 )
 
-// A cold reading waits for nobody while no query runs. While maxQueries run, the entities asked for gather and go into the
-// next query together, at most maxPerQuery of them: under load one query serves many requests.
+// A cold reading waits for nobody while no query runs. While one runs, the entities asked for gather and go into the next
+// together, at most maxPerQuery of them: under load one query serves many requests. They get a query beside it when they are
+// enough for one, or when it takes longer than patience.
 const (
 	maxQueries   = 2
 	maxPerQuery  = 256
+	patience     = 50 * time.Millisecond
 	queryTimeout = 10 * time.Second
 )
 
@@ -29,7 +31,20 @@ type loader struct {
 func (l *loader) load(c *Cache, cold []*entry) {
 	l.mu.Lock()
 	l.waiting = append(l.waiting, cold...)
+	n := len(l.waiting)
 	l.mu.Unlock()
+	if n < maxPerQuery && len(l.running) > 0 { // who runs takes them, at the latest before giving back the token
+		time.AfterFunc(patience, func() { l.start(c) })
+		return
+	}
+	l.start(c)
+}
+
+// start lets one more goroutine run, if there is work and a token.
+func (l *loader) start(c *Cache) {
+	if l.idle() {
+		return
+	}
 	select {
 	case l.running <- struct{}{}:
 		go l.run(c)
