@@ -103,7 +103,6 @@ func (l *loader) fill(c *Cache, batch []*entry) {
 			sh.remove(en)
 			continue
 		}
-		sh.account(en, size)
-		sh.evict(c.limit)
+		sh.account(en, size, c.limit)
 	}
 }

@@ -134,7 +134,7 @@ func (c *Cache) View(ctx context.Context, entities []vaglio.Entity, at vaglio.In
 		}
 		for j := range waiting {
 			if waiting[j].Enters(en.entity) {
-				c.shardOf(en.entity).account(en, en.add(&waiting[j]))
+				c.shardOf(en.entity).account(en, en.add(&waiting[j]), c.limit)
 			}
 		}
 		var err error
@@ -169,7 +169,7 @@ func (c *Cache) Add(facts []vaglio.Fact) {
 		for _, e := range facts[i].Timelines() {
 			sh := c.shardOf(e)
 			if en := sh.find(e); en != nil {
-				sh.account(en, en.add(&facts[i]))
+				sh.account(en, en.add(&facts[i]), c.limit)
 			}
 		}
 	}
@@ -209,8 +209,8 @@ func (en *entry) take(f *vaglio.Fact) {
 }
 
 const (
-	entryBytes = 256 // an entry with its places in map and clock
-	factBytes  = 512
+	entryBytes = 256  // an entry with its places in map and clock
+	factBytes  = 1024 // with eight entities, a few attributes, and room to grow
 )
 
 // size needs the entry's lock.
@@ -258,20 +258,15 @@ func (sh *shard) entry(e vaglio.Entity) (en *entry, isNew bool) {
 	return en, true
 }
 
-// account brings the shard's total up to an entry's size.
-func (sh *shard) account(en *entry, size int64) {
+// account brings the shard's total up to an entry's size, and drops what was not used lately until the rest fits (the clock
+// algorithm).
+func (sh *shard) account(en *entry, size, limit int64) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if sh.entries[en.entity] == en { // neither evicted nor forgotten
 		sh.bytes += size - en.accounted
 		en.accounted = size
 	}
-}
-
-// evict drops what was not used lately until the rest fits (the clock algorithm).
-func (sh *shard) evict(limit int64) {
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
 	for steps := 2 * len(sh.clock); sh.bytes > limit && steps > 0 && len(sh.clock) > 0; steps-- {
 		sh.hand %= len(sh.clock)
 		if en := sh.clock[sh.hand]; en.used.Swap(false) || !en.isLoaded() {

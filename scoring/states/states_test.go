@@ -159,6 +159,23 @@ func TestManyColdRequestsShareFewQueries(t *testing.T) {
 	})
 }
 
+func TestTheMemoryIsBoundedWhenNewsMakeItGrow(t *testing.T) {
+	const limit, customers = 1 << 20, 200
+	c := newCache(&shelf{}, limit)
+	for n := range customers {
+		events(t, c, n, t0)
+	}
+	for i := range 200 * customers {
+		c.Add([]vaglio.Fact{payment(fmt.Sprint(i), i%customers, t0)})
+		if st := c.Stats(); i%1000 == 0 && st.Bytes > limit {
+			t.Fatalf("after %d events: %+v, want at most %d bytes", i, st, limit)
+		}
+	}
+	if st := c.Stats(); st.Bytes > limit || st.Entries == customers {
+		t.Errorf("%+v, want at most %d bytes, and some customers dropped", st, limit)
+	}
+}
+
 func TestTheMemoryIsBounded(t *testing.T) {
 	s := &shelf{}
 	const limit = 1 << 20
