@@ -374,7 +374,7 @@ func BenchmarkScore(b *testing.B) {
 		name            string
 		cache           int64
 		payments, dryly int // dryly: of the payments are asked for before
-	}{{"warm", 1 << 30, 24_000, 24_000}, {"cold", 1, 1 << 30, 0}} {
+	}{{"warm", 256 << 20, 24_000, 24_000}, {"cold", 1, 1 << 30, 0}} {
 		pool := &benchWorld{w.history, w.model, w.payments[:min(way.payments, len(w.payments))]}
 		start := sync.OnceValues(func() (address, secret string) {
 			address, secret = benchServer(parent, pool, way.cache)
