@@ -35,10 +35,13 @@ func (l *Ledger) foldLog() {
 		if err == nil && pages > longLog {
 			_, err = fold(l.write)
 		}
-		if failing != (err != nil) {
-			failing = !failing
-			l.log.Warn("the ledger's log is folded into its file", "failing", failing, "error", err)
+		switch {
+		case err != nil && !failing:
+			l.log.Warn("the ledger's log can't be folded into its file", "error", err)
+		case err == nil && failing:
+			l.log.Info("the ledger's log is folded into its file again")
 		}
+		failing = err != nil
 	}
 }
 
