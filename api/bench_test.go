@@ -19,7 +19,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -30,6 +29,7 @@ import (
 	"vaglio/api"
 	"vaglio/features"
 	"vaglio/history"
+	"vaglio/history/embedded/embeddedtest"
 	"vaglio/ledger"
 	"vaglio/models"
 	"vaglio/scoring"
@@ -291,7 +291,7 @@ func load(b *testing.B, address, path, secret string, body func(n int64) []byte,
 	watch.Go(func() { watchMemory(watching, b, &next) })
 	defer watch.Wait()
 	defer unwatch()
-	own, children := processorTime(), childrenTime()
+	before := embeddedtest.Used()
 	b.ResetTimer()
 	for _, c := range callers {
 		work.Go(func() {
@@ -310,14 +310,12 @@ func load(b *testing.B, address, path, secret string, body func(n int64) []byte,
 	}
 	work.Wait()
 	b.StopTimer()
-	own, children = processorTime()-own, childrenTime()-children
+	before.Report(b)
 	slices.Sort(latencies)
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "answers/s")
 	b.ReportMetric(ms(latencies[b.N/2]), "p50-ms")
 	b.ReportMetric(ms(latencies[b.N*99/100]), "p99-ms")
-	b.ReportMetric(float64(own.Microseconds())/float64(b.N), "cpu-µs/op")
-	b.ReportMetric(float64(children.Microseconds())/float64(b.N), "clickhouse-µs/op")
 }
 
 // watchMemory prints what is in memory every 20 s.
@@ -336,31 +334,6 @@ func watchMemory(ctx context.Context, b *testing.B, answers *atomic.Int64) {
 		pages, _ := strconv.Atoi(strings.Fields(string(status) + " 0 0")[1])
 		b.Logf("after %7d answers: %4d MB resident, %4d MB of them live heap", answers.Load(), pages*os.Getpagesize()>>20, live[0].Value.Uint64()>>20)
 	}
-}
-
-// processorTime is what this process has used.
-func processorTime() time.Duration {
-	var u syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // has no reason to fail
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// childrenTime is what running children have used: ClickHouse. The kernel counts in hundredths of a second.
-func childrenTime() (total time.Duration) {
-	files, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, file := range files {
-		text, _ := os.ReadFile(file)
-		_, rest, _ := strings.Cut(string(text), ") ")
-		fields := strings.Fields(rest)
-		if len(fields) < 13 || fields[1] != strconv.Itoa(os.Getpid()) {
-			continue
-		}
-		for _, ticks := range fields[11:13] {
-			n, _ := strconv.ParseInt(ticks, 10, 64)
-			total += time.Duration(n) * 10 * time.Millisecond
-		}
-	}
-	return total
 }
 
 // BenchmarkScore is the whole way of a durable decision: HTTP, key, history, the model's 200 trees, explanation, policy, ledger,

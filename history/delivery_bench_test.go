@@ -3,12 +3,8 @@ package history_test
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -16,6 +12,7 @@ import (
 
 	"vaglio"
 	"vaglio/history"
+	"vaglio/history/embedded/embeddedtest"
 	"vaglio/simulate"
 )
 
@@ -63,7 +60,7 @@ func BenchmarkDelivery(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
-	own, child := processorTime(), childTime()
+	before := embeddedtest.Used()
 	b.ResetTimer()
 	seen := 0
 	for done := 0; done < b.N; done += batch {
@@ -90,7 +87,7 @@ func BenchmarkDelivery(b *testing.B) {
 		}
 	}
 	b.StopTimer()
-	perOp(b, own, child)
+	before.Report(b)
 	b.ReportMetric(float64(seen)/float64(b.N), "news/op")
 }
 
@@ -102,7 +99,7 @@ func BenchmarkColdEntities(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
-	own, child := processorTime(), childTime()
+	before := embeddedtest.Used()
 	b.ResetTimer()
 	facts, entities := 0, 0
 	for done := 0; done < b.N; done += 40 {
@@ -128,38 +125,7 @@ func BenchmarkColdEntities(b *testing.B) {
 		}
 	}
 	b.StopTimer()
-	perOp(b, own, child)
+	before.Report(b)
 	b.ReportMetric(float64(facts)/float64(b.N), "facts/op")
 	b.ReportMetric(float64(entities)/float64(b.N), "entities/op")
-}
-
-func perOp(b *testing.B, own, child time.Duration) {
-	own, child = processorTime()-own, childTime()-child
-	b.ReportMetric(float64(own.Microseconds())/float64(b.N), "cpu-µs/op")
-	b.ReportMetric(float64(child.Microseconds())/float64(b.N), "clickhouse-µs/op")
-}
-
-// processorTime is what this process has used.
-func processorTime() time.Duration {
-	var u syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // has no reason to fail
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// childTime is what ClickHouse has used, in hundredths of a second.
-func childTime() (total time.Duration) {
-	files, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, file := range files {
-		text, _ := os.ReadFile(file)
-		_, rest, _ := strings.Cut(string(text), ") ")
-		fields := strings.Fields(rest)
-		if len(fields) < 13 || fields[1] != strconv.Itoa(os.Getpid()) {
-			continue
-		}
-		for _, ticks := range fields[11:13] {
-			n, _ := strconv.ParseInt(ticks, 10, 64)
-			total += time.Duration(n) * 10 * time.Millisecond
-		}
-	}
-	return total
 }
