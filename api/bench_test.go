@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/metrics"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,7 +40,10 @@ import (
 	"vaglio/training/lightgbm"
 )
 
-var benchCallers = flag.Int("callers", 64, "requests of BenchmarkScore at one time, each on a connection of its own")
+var (
+	benchCallers = flag.Int("callers", 64, "requests of BenchmarkScore at one time, each on a connection of its own")
+	benchProfile = flag.String("profile", "", "file for a CPU profile of what BenchmarkScore measures, without its preparation")
+)
 
 const benchDays = 120
 
@@ -292,6 +296,13 @@ func load(b *testing.B, address, path, secret string, body func(n int64) []byte,
 	defer watch.Wait()
 	defer unwatch()
 	before := embeddedtest.Used()
+	if *benchProfile != "" && b.N > 1 {
+		f, err := os.Create(*benchProfile)
+		must(b, err)
+		defer f.Close()
+		must(b, pprof.StartCPUProfile(f))
+		defer pprof.StopCPUProfile()
+	}
 	b.ResetTimer()
 	for _, c := range callers {
 		work.Go(func() {
