@@ -54,6 +54,7 @@ var conformance = []struct {
 	{"a wrong key is refused with all its faults", wrongKeys},
 	{"a bootstrap key is made once and stays revoked", bootstrapKey},
 	{"a rotated key works on until its overlap ends", rotatedKeys},
+	{"a key that another replica revokes is refused before long", keysElsewhere},
 	{"a key has a last use and a rate of its own", usedAndLimitedKeys},
 	{"policies are published, approved by a second person, and rolled back", policies},
 	{"a list tells what was on it when", lists},

@@ -114,6 +114,7 @@ func keyValues(k Key, secret string) []any {
 // overlap, unless it ends before. It returns the new key and its secret. An unknown id is ErrNotFound; a key that is not
 // usable any more, or an overlap below 0, is a vaglio.Invalid.
 func (l *Ledger) RotateKey(ctx context.Context, id string, overlap time.Duration) (k Key, secret string, err error) {
+	defer l.keys.changed()
 	tx, err := l.write.BeginTx(ctx, nil)
 	if err != nil {
 		return Key{}, "", fmt.Errorf("rotate key %s: %w", id, err)
@@ -158,6 +159,7 @@ func (l *Ledger) SetKeyRate(ctx context.Context, id string, perSecond float64) e
 	if !(perSecond <= maxRate) || perSecond > 0 && perSecond < 1.0/3600 { // NaN is out, too
 		return vaglio.Invalid{{Pointer: "/rate_limit", Detail: fmt.Sprintf("want at most %d calls a second and at least one an hour", maxRate)}}
 	}
+	defer l.keys.changed()
 	result, err := l.write.ExecContext(ctx, `UPDATE api_keys SET rate_limit = $1 WHERE id = $2`, max(perSecond, -1), id)
 	return oneRow(result, err, "set the rate of key "+id)
 }
@@ -165,6 +167,7 @@ func (l *Ledger) SetKeyRate(ctx context.Context, id string, perSecond float64) e
 // NoteKeyUses stores when keys were last used, by their ids. Earlier moments than those stored and unknown keys change
 // nothing.
 func (l *Ledger) NoteKeyUses(ctx context.Context, last map[string]vaglio.Instant) error {
+	defer l.keys.changed()
 	for id, at := range last {
 		if _, err := l.write.ExecContext(ctx, `UPDATE api_keys SET last_used_at = $1 WHERE id = $2 AND last_used_at < $1`, int64(at), id); err != nil {
 			return fmt.Errorf("note the use of key %s: %w", id, err)
@@ -195,10 +198,15 @@ const (
 	readKeySQL = `SELECT hash, ` + keyColumns + ` FROM api_keys WHERE hash = $1`
 )
 
-// Authenticate finds the key of a secret, or ErrUnauthenticated. A revocation counts at once. The lookup by hash tells
-// a guesser's clock nothing: who can't invert SHA-256 can't choose the hash that is compared.
+// Authenticate finds the key of a secret, or ErrUnauthenticated. What this process does to a key counts at once, what another
+// does within a second. The lookup by hash tells a guesser's clock nothing: who can't invert SHA-256 can't choose the hash that
+// is compared.
 func (l *Ledger) Authenticate(ctx context.Context, secret string) (Key, error) {
 	hash := sha256.Sum256([]byte(secret))
+	k, held, changes := l.keys.find(hash)
+	if held && k.usable(l.now()) {
+		return k, nil
+	}
 	var stored []byte
 	k, err := scanKey(l.sql.readKey.QueryRowContext(ctx, hash[:]), &stored)
 	switch {
@@ -209,6 +217,7 @@ func (l *Ledger) Authenticate(ctx context.Context, secret string) (Key, error) {
 	case subtle.ConstantTimeCompare(stored, hash[:]) != 1, !k.usable(l.now()):
 		return Key{}, ErrUnauthenticated
 	default:
+		l.keys.hold(hash, k, changes)
 		return k, nil
 	}
 }
@@ -242,6 +251,7 @@ func (l *Ledger) Keys(ctx context.Context) ([]Key, error) {
 
 // RevokeKey ends a key for ever. Revoking twice keeps the first moment; an unknown id is ErrNotFound.
 func (l *Ledger) RevokeKey(ctx context.Context, id string) error {
+	defer l.keys.changed()
 	result, err := l.write.ExecContext(ctx, `UPDATE api_keys SET revoked_at = CASE revoked_at WHEN 0 THEN $1 ELSE revoked_at END
 		WHERE id = $2`, int64(l.now()), id)
 	return oneRow(result, err, "revoke key "+id)

@@ -112,6 +112,36 @@ func bootstrapKey(t *testing.T, open opener) {
 	}
 }
 
+// keysElsewhere: what one replica does to a key counts there at once, on the other before long.
+func keysElsewhere(t *testing.T, open opener) {
+	here, there := open(ledger.Options{}), open(ledger.Options{})
+	k, secret, err := here.CreateKey(t.Context(), "pipeline", []string{"score"}, 0)
+	must(t, err)
+	for _, l := range []*ledger.Ledger{here, there} {
+		for range 2 {
+			if found, err := l.Authenticate(t.Context(), secret); err != nil || found.ID != k.ID || found.RateLimit != 0 {
+				t.Fatal(found, err)
+			}
+		}
+	}
+	must(t, here.SetKeyRate(t.Context(), k.ID, 7))
+	if found, err := here.Authenticate(t.Context(), secret); err != nil || found.RateLimit != 7 {
+		t.Error(found, err)
+	}
+	must(t, here.RevokeKey(t.Context(), k.ID))
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := here.Authenticate(t.Context(), secret); !errors.Is(err, ledger.ErrUnauthenticated) {
+			t.Fatal(err)
+		}
+		if _, err = there.Authenticate(t.Context(), secret); errors.Is(err, ledger.ErrUnauthenticated) {
+			return
+		}
+		if err != nil || time.Since(began) > 10*time.Second {
+			t.Fatalf("still after %v: %v", time.Since(began), err)
+		}
+	}
+}
+
 func rotatedKeys(t *testing.T, open opener) {
 	now := at
 	l := open(ledger.Options{Now: func() time.Time { return now.Time() }})

@@ -53,6 +53,7 @@ type Ledger struct {
 	read  *sql.DB
 	sql   statements
 
+	keys      keyring
 	queue     chan *member  // Record → group commit
 	bells     bells         // something entered the outbox
 	recent    mirror        // SQLite: the facts of the outbox
