@@ -16,12 +16,12 @@ var (
 
 var sealedKinds = []*sealedKind{&decisionKind, &revisionKind, &auditKind}
 
-// addDecision stages a decision for the chain.
-func (s *staged) addDecision(c *Claim, p *Subject, e *Entry) {
+// addDecision stages a decision for the chain, with its texts as they are stored.
+func (s *staged) addDecision(c *Claim, p *Subject, e *Entry, request, response, inputs []byte) {
 	s.addLeaf(&decisionKind, e.DecisionID, rowMade,
 		[]any{c.RequestID, c.Digest[:], p.Payment, p.Currency, e.Reserve, int64(e.ValidUntil), int64(e.DecidedAt), string(e.Verdict), p.Amount,
 			countedAmount(e), int64(e.ReviewDueAt), e.CaseID, e.DuplicateOf},
-		[]any{c.Body, e.Response, e.Inputs, e.Customer})
+		[]any{request, response, inputs, e.Customer})
 }
 
 // addRevision stages a revision for the chain.

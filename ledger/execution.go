@@ -125,7 +125,7 @@ func (t *transaction) execute(r *RequestState, e *Execution) error {
 // end closes a request and tells history how it ended.
 func (t *transaction) end(r *RequestState, kind, suffix string, amountMinor int64, at vaglio.Instant) error {
 	var text []byte
-	if err := t.tx.QueryRowContext(t.ctx, eventSQL, r.Payment, r.RequestID).Scan(&text); err != nil {
+	if err := t.tx.QueryRowContext(t.ctx, eventSQL, r.Payment, r.RequestID).Scan(textOf{&text}); err != nil {
 		return fmt.Errorf("read the event of request %s: %w", r.RequestID, err)
 	}
 	request, err := decodeFact(text)

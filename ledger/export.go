@@ -57,7 +57,8 @@ func (l *Ledger) Export(ctx context.Context, customer string, w io.Writer) error
 		{"decision", `SELECT request_id, decision_id, decided_at, request, response, inputs FROM decisions WHERE customer_id = $1 ORDER BY decided_at, decision_id`,
 			customer, func(rows *sql.Rows) (any, error) {
 				var d exportedDecision
-				err := rows.Scan(&d.RequestID, &d.DecisionID, &d.DecidedAt, (*[]byte)(&d.Request), (*[]byte)(&d.Decision), (*[]byte)(&d.Inputs))
+				err := rows.Scan(&d.RequestID, &d.DecisionID, &d.DecidedAt, textOf{(*[]byte)(&d.Request)}, textOf{(*[]byte)(&d.Decision)},
+					textOf{(*[]byte)(&d.Inputs)})
 				return &d, err
 			}},
 		{"revision", `SELECT v.request_id, v.seq, v.at, v.actor, v.kind, v.detail FROM revisions v JOIN decisions d ON d.request_id = v.request_id

@@ -233,7 +233,7 @@ const answersArm = `SELECT $arm, digest, request, response FROM decisions WHERE 
 func (t *transaction) answers(ids []string) (map[string]*stored, error) {
 	found := map[string]*stored{}
 	var s stored
-	err := t.sql.answers.run(t.ctx, t.bind, nil, ids, []any{&s.digest, &s.request, &s.response}, func(id string) {
+	err := t.sql.answers.run(t.ctx, t.bind, nil, ids, []any{&s.digest, textOf{&s.request}, textOf{&s.response}}, func(id string) {
 		one := s
 		found[id] = &one
 	})

@@ -169,7 +169,7 @@ func (t *transaction) forgetDecision(id string, p vaglio.Pseudonyms) (revisions 
 	var columns []column
 	for i, name := range []string{"request", "response", "inputs"} {
 		if body, _ := row[i].([]byte); len(body) > 0 {
-			if body, err = renamed(body, p, nil); err != nil {
+			if body, err = renamedText(body, p); err != nil {
 				return 0, fmt.Errorf("the %s of decision %s: %w", name, id, err)
 			}
 			columns = append(columns, column{name, body})
@@ -193,7 +193,7 @@ func (t *transaction) forgetDecision(id string, p vaglio.Pseudonyms) (revisions 
 	if err != nil || event == nil {
 		return len(ids), err
 	}
-	if event, err = renamed(event, p, nil); err != nil {
+	if event, err = renamedText(event, p); err != nil {
 		return 0, fmt.Errorf("the event of request %v: %w", request, err)
 	}
 	_, err = t.tx.ExecContext(t.ctx, `UPDATE open_requests SET event = $1 WHERE payment_id = $2 AND request_id = $3`, event, payment, request)
@@ -262,6 +262,18 @@ func (t *transaction) forgetMessage(seq string, p vaglio.Pseudonyms) error {
 		}
 	}
 	return nil
+}
+
+// renamedText is renamed for a text as it is stored.
+func renamedText(stored []byte, p vaglio.Pseudonyms) ([]byte, error) {
+	text, err := readText(stored)
+	if err != nil {
+		return nil, err
+	}
+	if text, err = renamed(text, p, nil); err != nil {
+		return nil, err
+	}
+	return storedText(text), nil
 }
 
 // renamed gives a JSON text with new names: in maps of entities, as values of attributes, as kind:id anywhere, and as the

@@ -82,7 +82,7 @@ const decisionOfSQL = `SELECT digest, request, response FROM decisions WHERE req
 // Lookup returns the response stored for a request, if there is one. The same id with other content is a *ConflictError.
 func (l *Ledger) Lookup(ctx context.Context, c Claim) (response []byte, found bool, err error) {
 	var s stored
-	switch err := l.sql.readDecisionOf.QueryRowContext(ctx, c.RequestID).Scan(&s.digest, &s.request, &s.response); {
+	switch err := l.sql.readDecisionOf.QueryRowContext(ctx, c.RequestID).Scan(&s.digest, textOf{&s.request}, textOf{&s.response}); {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil, false, nil
 	case err != nil:
@@ -115,7 +115,8 @@ func (l *Ledger) Decision(ctx context.Context, id string) (Stored, error) {
 	for _, key := range []string{"decision_id", "request_id"} {
 		var s Stored
 		err := l.read.QueryRowContext(ctx, `SELECT request_id, decision_id, request, response, inputs, decided_at FROM decisions
-			WHERE `+key+` = $1`, id).Scan(&s.RequestID, &s.DecisionID, &s.Request, &s.Response, &s.Inputs, &s.DecidedAt)
+			WHERE `+key+` = $1`, id).Scan(&s.RequestID, &s.DecisionID, textOf{&s.Request}, textOf{&s.Response},
+			textOf{&s.Inputs}, &s.DecidedAt)
 		switch {
 		case err == nil && len(s.Response) == 0:
 			return Stored{}, fmt.Errorf("decision %s: %w", id, ErrNotKept)
@@ -161,9 +162,20 @@ const (
 // insert writes decisions and those of their requests that are not over with it.
 func (t *transaction) insert(all []decided) error {
 	var decisions, open []any
+	room := t.texts[:0]
+	defer func() { t.texts = room }()
+	stored := func(text []byte) []byte {
+		if text == nil {
+			return nil
+		}
+		from := len(room)
+		room = appendText(room, text)
+		return slices.Clip(room[from:])
+	}
 	for i := range all {
 		c, s, e := &all[i].claim, &all[i].subject, &all[i].entry
-		decisions = append(decisions, c.RequestID, e.DecisionID, c.Digest[:], c.Body, e.Response, e.Inputs, e.Customer, s.Payment, s.Currency,
+		request, response, inputs := stored(c.Body), stored(e.Response), stored(e.Inputs)
+		decisions = append(decisions, c.RequestID, e.DecisionID, c.Digest[:], request, response, inputs, e.Customer, s.Payment, s.Currency,
 			e.Reserve, int64(e.ValidUntil), int64(e.DecidedAt), string(e.Verdict), s.Amount, countedAmount(e), int64(e.ReviewDueAt), e.CaseID,
 			e.DuplicateOf)
 		event, err := t.insertFact(e.Event)
@@ -175,12 +187,12 @@ func (t *transaction) insert(all []decided) error {
 				return err
 			}
 		}
-		t.addDecision(c, s, e)
+		t.addDecision(c, s, e, request, response, inputs)
 		if e.Verdict == vaglio.Deny {
 			continue
 		}
 		open = append(open, s.Payment, c.RequestID, s.Currency, s.Amount, e.Reserve, int64(0), int64(e.ValidUntil), int64(e.DecidedAt),
-			e.CaseID, event)
+			e.CaseID, stored(event))
 	}
 	if err := t.sql.insertDecisions.exec(t.ctx, t.tx, decisions); err != nil {
 		return fmt.Errorf("store %d decisions: %w", len(all), err)
