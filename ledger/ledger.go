@@ -55,7 +55,7 @@ type Ledger struct {
 
 	keys      keyring
 	queue     chan *member  // Record → group commit
-	texts     []byte        // of the group commit: room for a group's, as they are stored
+	packed    []byte        // of the group commit: room for a group's, as they are stored
 	bells     bells         // something entered the outbox
 	recent    mirror        // SQLite: the facts of the outbox
 	lingering lingering     // SQLite: those that were delivered

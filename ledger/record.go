@@ -162,8 +162,8 @@ const (
 // insert writes decisions and those of their requests that are not over with it.
 func (t *transaction) insert(all []decided) error {
 	var decisions, open []any
-	room := t.texts[:0]
-	defer func() { t.texts = room }()
+	room := t.packed[:0]
+	defer func() { t.packed = room }()
 	stored := func(text []byte) []byte {
 		if text == nil {
 			return nil
