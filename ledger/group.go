@@ -106,7 +106,15 @@ func (l *Ledger) groupContext() (context.Context, context.CancelFunc) {
 	if l.replicated {
 		return context.WithTimeout(context.Background(), maxCommit)
 	}
-	return context.Background(), func() {} // SQLite waits for its disk alone, and watching a context costs it a goroutine a statement
+	return l.unwatched(context.Background()), func() {}
+}
+
+// unwatched is the context of short statements: SQLite waits for its disk alone, and watching a context costs it a goroutine each.
+func (l *Ledger) unwatched(ctx context.Context) context.Context {
+	if l.replicated {
+		return ctx
+	}
+	return context.WithoutCancel(ctx)
 }
 
 // gather takes first and, if more may come, those that wait already. Members whose callers have left are none. Callers that are
@@ -165,13 +173,14 @@ type decided struct {
 // the number of statements does not grow with that of the members. The members' results hold unless there is an error.
 func (t *transaction) record(members []*member) error {
 	defer t.tx.Rollback() // after Commit it does nothing
-	var locks, ids []string
-	var subjects []Subject
-	for _, m := range members {
+	var locks []string
+	ids, subjects := make([]string, len(members)), make([]Subject, len(members))
+	for i, m := range members {
 		m.result = result{panicked: m.panicked}
-		ids = append(ids, m.claim.RequestID)
-		subjects = append(subjects, m.subject)
-		locks = append(append(locks, requestLock(m.claim.RequestID)), m.subject.locks()...)
+		ids[i], subjects[i] = m.claim.RequestID, m.subject
+		if t.replicated {
+			locks = append(append(locks, requestLock(m.claim.RequestID)), m.subject.locks()...)
+		}
 	}
 	if err := t.lock(locks); err != nil {
 		return err
@@ -198,7 +207,7 @@ func (t *transaction) record(members []*member) error {
 			return err
 		}
 	}
-	var all []decided
+	all := make([]decided, 0, len(members))
 	for _, m := range members {
 		if s := known[m.claim.RequestID]; s != nil {
 			m.response, m.err = s.answer(m.claim)

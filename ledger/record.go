@@ -82,7 +82,7 @@ const decisionOfSQL = `SELECT digest, request, response FROM decisions WHERE req
 // Lookup returns the response stored for a request, if there is one. The same id with other content is a *ConflictError.
 func (l *Ledger) Lookup(ctx context.Context, c Claim) (response []byte, found bool, err error) {
 	var s stored
-	switch err := l.sql.readDecisionOf.QueryRowContext(ctx, c.RequestID).Scan(&s.digest, textOf{&s.request}, textOf{&s.response}); {
+	switch err := l.sql.readDecisionOf.QueryRowContext(l.unwatched(ctx), c.RequestID).Scan(&s.digest, textOf{&s.request}, textOf{&s.response}); {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil, false, nil
 	case err != nil:
@@ -161,7 +161,8 @@ const (
 
 // insert writes decisions and those of their requests that are not over with it.
 func (t *transaction) insert(all []decided) error {
-	var decisions, open []any
+	decisions, open := make([]any, 0, 18*len(all)), make([]any, 0, 10*len(all))
+	t.expect(len(all))
 	room := t.packed[:0]
 	defer func() { t.packed = room }()
 	stored := func(text []byte) []byte {

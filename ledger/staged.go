@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 )
 
 // staged is what a transaction writes at its end, all at once: few statements, and locks that every writer wants are held
@@ -13,6 +14,12 @@ type staged struct {
 	entries  []AuditEntry
 	leaves   []leaf
 	scratch  []byte // of hashes
+}
+
+// expect makes room for what so many decisions stage.
+func (s *staged) expect(decisions int) {
+	s.outgoing = slices.Grow(s.outgoing, 2*decisions)
+	s.leaves = slices.Grow(s.leaves, decisions)
 }
 
 // writeStaged writes what a transaction has staged. What every writer wants to lock comes last, always in the same order.
