@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -71,19 +72,28 @@ func BenchmarkRecordParallel(b *testing.B) {
 	})
 }
 
-var grown = flag.Int64("grown", 100_000, "decisions stored before BenchmarkGrown measures, besides 1,000")
+var (
+	grown     = flag.Int64("grown", 100_000, "decisions stored before BenchmarkGrown measures, besides 1,000")
+	grownFile = flag.String("grown-file", "", "where BenchmarkGrown keeps the ledger with those, for another time; it is filled if it is not there")
+)
 
 // BenchmarkGrown records and looks up beside many stored decisions, with all that grows with them: their four indexes, the
 // leaves of the audit chain, the money of their executions. Their texts are short, which nothing that is measured reads.
 func BenchmarkGrown(b *testing.B) {
 	for _, n := range []int64{1000, *grown} {
 		path := filepath.Join(b.TempDir(), "ledger.db")
+		if n == *grown && *grownFile != "" {
+			path = *grownFile
+		}
+		_, missing := os.Stat(path)
 		l, err := ledger.Open(b.Context(), path, ledger.Options{MaxOutbox: 100_000_000})
 		if err != nil {
 			b.Fatal(err)
 		}
 		b.Cleanup(func() { l.Close() })
-		fill(b, path, n)
+		if missing != nil {
+			fill(b, path, n)
+		}
 		stored := claim(request("rr_stored", "c", "p"))
 		b.Run(fmt.Sprint("record/", n), func(b *testing.B) {
 			var next atomic.Int64
