@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/go-json-experiment/json"
 )
 
 // Request asks whether money may go back. Only ID, Type, the customer, Amount and Currency are required.
@@ -137,10 +135,13 @@ func RequestOf(e *Event) Request {
 	return r
 }
 
+// requestBytes hold most requests.
+const requestBytes = 512
+
 // Encode is the request's JSON and a digest that identifies the content of the decoded body: spelling, order and white space of
 // what was sent do not matter.
 func (r *Request) Encode() (body []byte, digest [sha256.Size]byte, err error) {
-	if body, err = json.Marshal(r); err != nil {
+	if body, err = r.AppendJSON(make([]byte, 0, requestBytes)); err != nil {
 		return nil, digest, fmt.Errorf("encode request %s: %w", r.ID, err)
 	}
 	return body, sha256.Sum256(body), nil
