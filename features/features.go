@@ -189,57 +189,6 @@ func (k *category) code(s *scratch) float64 {
 	return -1
 }
 
-// Evidence lists the ids of the events behind some features of a request: at most limit of them, each once, the first feature's
-// first and of each feature the newest first. An expression's evidence is that of what it reads; a category has none.
-func (c *Catalogue) Evidence(request *vaglio.Fact, states States, limit int, features ...int) []string {
-	s := c.scratch(request)
-	defer c.scratches.Put(s)
-	var ids []string
-	for _, feature := range features {
-		found := s.found[:0]
-		for _, at := range c.sources[feature] {
-			if at.role < 0 {
-				k := &c.links[at.place]
-				found = k.evidence(found, s, states, c.Neighbours(request, states))
-			} else if entity, ok := c.roles[at.role].timeline(request); ok {
-				if state := states(entity); state != nil {
-					found = c.roles[at.role].aggregates[at.place].evidence(found, s, state)
-				}
-			}
-		}
-		s.found = found
-		for _, f := range newest(found, limit) {
-			if len(ids) < limit && !slices.Contains(ids, f.id) {
-				ids = append(ids, f.id)
-			}
-		}
-		if len(ids) == limit {
-			break
-		}
-	}
-	return ids
-}
-
-// newest brings the newest occurrences to the front, at most limit of them, each once.
-func newest(all []occurrence, limit int) []occurrence {
-	top := all[:0]
-	for _, o := range all {
-		i := len(top)
-		for i > 0 && top[i-1].compare(o.at, o.id) < 0 {
-			i--
-		}
-		if i == limit || i > 0 && top[i-1] == o {
-			continue
-		}
-		if len(top) < limit {
-			top = append(top, o)
-		}
-		copy(top[i+1:], top[i:])
-		top[i] = o
-	}
-	return top
-}
-
 // source is an aggregate of a role, or with role -1 a link, that a feature is made of.
 type source struct{ role, place int }
 
@@ -300,7 +249,7 @@ type scratch struct {
 	seen    set
 
 	neighbours, nearest []Neighbour
-	found               []occurrence
+	latest              latest
 }
 
 func (c *Catalogue) scratch(request *vaglio.Fact) *scratch {

@@ -144,7 +144,10 @@ func (t template) write(c *Catalogue, lang string, vector []float64, baseCurrenc
 func singleSpaced(text []byte) []byte {
 	out, gap := text[:0], false
 	for len(text) > 0 {
-		r, size := utf8.DecodeRune(text)
+		r, size := rune(text[0]), 1
+		if r >= utf8.RuneSelf {
+			r, size = utf8.DecodeRune(text)
+		}
 		if unicode.IsSpace(r) {
 			gap = len(out) > 0
 		} else {
