@@ -45,9 +45,12 @@ var (
 
 // DecodeRequest reads one request strictly and validates it. The error is an [Invalid].
 func DecodeRequest(b []byte) (Request, error) {
-	r, err := Decode[Request](b)
-	if err != nil {
-		return r, err
+	r, usual := scanRequest(b)
+	if !usual {
+		var err error
+		if r, err = Decode[Request](b); err != nil {
+			return r, err
+		}
 	}
 	return r, r.Validate()
 }
