@@ -109,9 +109,10 @@ func (r *Request) ownAttributes() Fields {
 
 // Event is the request as an event of history, at the moment t of its decision. The two share one id.
 func (r *Request) Event(t Instant) Event {
+	own := r.ownAttributes()
 	e := Event{ID: r.ID, Kind: KindRefundRequested, OccurredAt: t, ObservedAt: t, Entities: slices.Clone(r.Entities),
-		Attributes: slices.Clone(r.Attributes), Amount: r.Amount, Currency: r.Currency}
-	for _, f := range r.ownAttributes() {
+		Attributes: append(make(Fields, 0, len(r.Attributes)+len(own)), r.Attributes...), Amount: r.Amount, Currency: r.Currency}
+	for _, f := range own {
 		if f.Value != "" {
 			e.Attributes = e.Attributes.With(f.Name, f.Value)
 		}

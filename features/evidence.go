@@ -6,37 +6,46 @@ import (
 	"vaglio"
 )
 
-// Evidence lists the ids of the events behind some features of a request: at most limit of them, each once, the first feature's
-// first and of each feature the newest first. An expression's evidence is that of what it reads; a category has none.
-func (c *Catalogue) Evidence(request *vaglio.Fact, states States, limit int, features ...int) []string {
+// Evidence lists for each of several groups of features of a request the ids of the events behind them: at most limit of them, each
+// once, the first feature's first and of each feature the newest first. An expression's evidence is that of what it reads; a
+// category has none.
+func (c *Catalogue) Evidence(request *vaglio.Fact, states States, limit int, groups ...[]int) [][]string {
 	s := c.scratch(request)
 	defer c.scratches.Put(s)
-	var ids []string
-	for _, feature := range features {
-		found := &s.latest
-		found.limit, found.all = limit, found.all[:0]
-		for _, at := range c.sources[feature] {
-			if at.role < 0 {
-				c.links[at.place].evidence(found, s, states, c.Neighbours(request, states))
-			} else if entity, ok := c.roles[at.role].timeline(request); ok {
-				if state := states(entity); state != nil {
-					c.roles[at.role].aggregates[at.place].evidence(found, s, state)
+	all := make([][]string, len(groups))
+	each := min(limit, 8)
+	room := make([]string, len(groups)*each)
+	for g, group := range groups {
+		ids := room[g*each : g*each : (g+1)*each]
+		for _, feature := range group {
+			for _, f := range c.evidence(s, states, limit, feature) {
+				if len(ids) < limit && !slices.Contains(ids, f.id) {
+					ids = append(ids, f.id)
 				}
 			}
-		}
-		for _, f := range found.all {
-			if len(ids) < limit && !slices.Contains(ids, f.id) {
-				if ids == nil {
-					ids = make([]string, 0, limit)
-				}
-				ids = append(ids, f.id)
+			if len(ids) == limit {
+				break
 			}
 		}
-		if len(ids) == limit {
-			break
+		all[g] = ids
+	}
+	return all
+}
+
+// evidence are the newest events behind one feature. They hold until the next call.
+func (c *Catalogue) evidence(s *scratch, states States, limit, feature int) []occurrence {
+	found := &s.latest
+	found.limit, found.all = limit, found.all[:0]
+	for _, at := range c.sources[feature] {
+		if at.role < 0 {
+			c.links[at.place].evidence(found, s, states, c.Neighbours(s.request, states))
+		} else if entity, ok := c.roles[at.role].timeline(s.request); ok {
+			if state := states(entity); state != nil {
+				c.roles[at.role].aggregates[at.place].evidence(found, s, state)
+			}
 		}
 	}
-	return ids
+	return found.all
 }
 
 // latest keeps the newest of the occurrences that it is given, at most limit, each once, the newest first.

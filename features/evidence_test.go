@@ -15,7 +15,7 @@ func TestEvidenceOfAnAbsentPairIsNothing(t *testing.T) {
 	tl := newTimelines(c).add(fact("without a device", "login", t0-vaglio.Hour, 0, "customer", "c"))
 	request := fact("r", "refund_requested", t0, 100, "customer", "c")
 	feature := slices.Index(c.Names(), "customer_device_age")
-	if got := c.Evidence(&request, tl.state, 5, feature); len(got) != 0 {
+	if got := c.Evidence(&request, tl.state, 5, []int{feature})[0]; len(got) != 0 {
 		t.Errorf("the age of no device rests on %v", got)
 	}
 }
@@ -33,10 +33,10 @@ func TestLessEvidenceIsTheNewestOfAll(t *testing.T) {
 	request := fact("r", "refund_requested", t0, 100, "customer", "c0", "device", "d0", "payment", "p", "instrument", "i", ".channel", "app")
 	seen := 0
 	for feature, name := range c.Names() {
-		all := c.Evidence(&request, tl.state, 1000, feature)
+		all := c.Evidence(&request, tl.state, 1000, []int{feature})[0]
 		seen = max(seen, len(all))
 		for limit := range 8 {
-			got := c.Evidence(&request, tl.state, limit, feature)
+			got := c.Evidence(&request, tl.state, limit, []int{feature})[0]
 			if want := all[:min(limit, len(all))]; !slices.Equal(got, want) {
 				t.Errorf("%s: %d of the evidence are %v, want %v", name, limit, got, want)
 			}

@@ -59,6 +59,7 @@ type Catalogue struct {
 	expressions []formula // in an order in which each finds what it reads
 	categories  []category
 	paths       []string // the request's strings that expressions and categories read
+	texts       []func(*vaglio.Fact) string
 	reasons     map[string]Texts
 	templates   map[string]template // reviewers' sentences, by code and language
 	longer      []int               // by feature: what CustomerUsual scales, or -1
@@ -109,7 +110,7 @@ func (c *Catalogue) Names() []string {
 
 // Timelines lists the entities whose timelines a vector of this request reads, each once.
 func (c *Catalogue) Timelines(request *vaglio.Fact) []vaglio.Entity {
-	var out []vaglio.Entity
+	out := make([]vaglio.Entity, 0, len(c.roles))
 	for i := range c.roles {
 		if entity, ok := c.roles[i].timeline(request); ok && !slices.Contains(out, entity) {
 			out = append(out, entity)
@@ -258,28 +259,35 @@ func (c *Catalogue) scratch(request *vaglio.Fact) *scratch {
 		s = &scratch{strings: make([]uint64, len(c.paths))}
 	}
 	s.request = request
-	for i, path := range c.paths {
-		s.strings[i] = hash(RequestText(request, path))
+	for i, text := range c.texts {
+		s.strings[i] = hash(text(request))
 	}
 	return s
 }
 
-// RequestText reads one of the request's strings by its path ("entities.device", "reason"); "" when it is absent. An
-// absent payout instrument is the source: money goes back where it came from.
-func RequestText(r *vaglio.Fact, path string) string {
+// RequestText reads one of the request's strings by its path ("entities.device", "reason"); "" when it is absent.
+func RequestText(path string) func(*vaglio.Fact) string {
 	section, name, nested := strings.Cut(path, ".")
 	switch {
 	case nested && section == "attributes":
-		return r.Attributes.Get(name)
-	case nested && name == vaglio.EntityPayoutInstrument && r.Entities.Get(name) == "":
-		return r.Entities.Get(vaglio.EntityInstrument)
+		return func(r *vaglio.Fact) string { return r.Attributes.Get(name) }
 	case nested:
-		return r.Entities.Get(name)
+		return func(r *vaglio.Fact) string { return requestEntity(r, name) }
 	case section == "currency":
-		return r.Currency
+		return func(r *vaglio.Fact) string { return r.Currency }
 	default: // reason, type and the like
-		return r.Attributes.Get(section)
+		return func(r *vaglio.Fact) string { return r.Attributes.Get(section) }
 	}
+}
+
+// requestEntity is the id of the request's entity of a kind, "" without one. An absent payout instrument is the source: money goes
+// back where it came from.
+func requestEntity(r *vaglio.Fact, kind string) string {
+	id := r.Entities.Get(kind)
+	if id == "" && kind == vaglio.EntityPayoutInstrument {
+		return r.Entities.Get(vaglio.EntityInstrument)
+	}
+	return id
 }
 
 // RequestNumber reads one of the request's numbers, NaN when it is unknown; nil if there is none of that name.
@@ -304,14 +312,13 @@ func RequestNumber(name string) func(*vaglio.Fact) float64 {
 // role is one way in which features relate a request to a timeline.
 type role struct {
 	entity     string // as the request names it
-	path       string // of its id in the request
 	layout     *layout
 	aggregates []aggregate
 }
 
 // timeline is the entity whose events the role reads, false if the request has none.
 func (r *role) timeline(request *vaglio.Fact) (vaglio.Entity, bool) {
-	id := RequestText(request, r.path)
+	id := requestEntity(request, r.entity)
 	return vaglio.Entity{Kind: r.layout.entity, ID: id}, id != ""
 }
 
