@@ -61,9 +61,9 @@ type Catalogue struct {
 	paths       []string // the request's strings that expressions and categories read
 	texts       []func(*vaglio.Fact) string
 	reasons     map[string]Texts
-	templates   map[string]template // reviewers' sentences, by code and language
-	longer      []int               // by feature: what CustomerUsual scales, or -1
-	sources     [][]source          // by feature
+	templates   map[string]map[string]template // reviewers' sentences, by code and language
+	longer      []int                          // by feature: what CustomerUsual scales, or -1
+	sources     [][]source                     // by feature
 	general     General
 	scratches   sync.Pool
 }

@@ -25,7 +25,7 @@ func (d *decision) encodeInputs() error {
 	}
 	var room [64]FeatureInput
 	in.Features = d.features(room[:0])
-	const perFeature, perTimeline, rest = 90, 160, 1024
+	const perFeature, perTimeline, rest = 75, 120, 1200
 	e := vaglio.Encoder{Bytes: make([]byte, 0, perFeature*len(in.Features)+perTimeline*len(in.Timelines)+rest)}
 	in.encode(&e)
 	d.inputs = e.Bytes
