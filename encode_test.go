@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/go-json-experiment/json"
@@ -11,23 +12,49 @@ import (
 	"vaglio"
 )
 
-func TestADecisionIsEncodedAsItsFieldsSay(t *testing.T) {
-	check := func(d *vaglio.Decision) {
+func TestDecisionsAndRequestsAreEncodedAsTheirFieldsSay(t *testing.T) {
+	check := func(v interface{ AppendJSON([]byte) ([]byte, error) }) {
 		t.Helper()
-		want, err := json.Marshal(d)
+		want, err := json.Marshal(v)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := d.AppendJSON([]byte("before")); err != nil || string(got) != "before"+string(want) {
+		if got, err := v.AppendJSON([]byte("before")); err != nil || string(got) != "before"+string(want) {
 			t.Errorf("got  %s (%v)\nwant %s", got, err, want)
 		}
 	}
 	check(&vaglio.Decision{})
+	check(&vaglio.Request{})
+	check(&vaglio.Request{Payment: &vaglio.PaymentState{}})
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 300 {
 		var d vaglio.Decision
 		fill(random, reflect.ValueOf(&d).Elem())
 		check(&d)
+		var r vaglio.Request
+		fill(random, reflect.ValueOf(&r).Elem())
+		for _, fs := range []vaglio.Fields{r.Entities, r.Attributes} {
+			for i := range fs {
+				fs[i].Name += string(rune('0' + i)) // each once
+			}
+		}
+		check(&r)
+	}
+}
+
+func TestEveryCharacterIsEncodedAsJSONHasIt(t *testing.T) {
+	for c := range rune(0x180) {
+		for before := range 17 {
+			text := strings.Repeat("a", before) + string(c) + strings.Repeat("b", 16-before)
+			want, err := json.Marshal(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var e vaglio.Encoder
+			if e.Text("", text); e.Err != nil || string(e.Bytes) != string(want) {
+				t.Errorf("got %s (%v), want %s", e.Bytes, e.Err, want)
+			}
+		}
 	}
 }
 
@@ -64,7 +91,7 @@ func fill(random *rand.Rand, v reflect.Value) {
 	case reflect.Float64:
 		v.SetFloat(random.NormFloat64())
 	default:
-		panic("a decision has a " + v.Kind().String())
+		panic("there is a " + v.Kind().String())
 	}
 }
 

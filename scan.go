@@ -15,44 +15,96 @@ func scanEvent(b []byte) (e Event, hasAmount, ok bool) {
 		return e, false, false
 	}
 	s := scanner{text: string(b)}
-	var given struct{ id, kind, occurredAt, observedAt, entities, amount, currency, attributes bool }
-	once := func(member *bool) bool {
-		first := !*member
-		*member = true
-		return first
-	}
-	s.members(func(name string) bool {
+	s.object(func(name string) bool {
 		switch name {
 		case "id":
 			e.ID = s.string()
-			return once(&given.id)
 		case "kind":
 			e.Kind = s.string()
-			return once(&given.kind)
 		case "occurred_at":
 			e.OccurredAt = s.instant()
-			return once(&given.occurredAt)
 		case "observed_at":
 			e.ObservedAt = s.instant()
-			return once(&given.observedAt)
 		case "entities":
 			e.Entities = s.fields()
-			return once(&given.entities)
 		case "attributes":
 			e.Attributes = s.fields()
-			return once(&given.attributes)
 		case "amount":
-			e.Amount = s.integer()
-			return once(&given.amount)
+			e.Amount, hasAmount = s.integer(), true
 		case "currency":
 			e.Currency = s.string()
-			return once(&given.currency)
 		default:
 			return false
 		}
+		return true
 	})
-	s.space()
-	return e, given.amount, !s.failed && s.at == len(s.text)
+	return e, hasAmount, s.ended()
+}
+
+// maxScanned bounds the requests that are scanned: the whole text lives as long as any string of the request does.
+const maxScanned = 4 << 10
+
+// scanRequest reads the usual form of a request, as scanEvent does that of an event.
+func scanRequest(b []byte) (r Request, ok bool) {
+	if len(b) > maxScanned || !utf8.Valid(b) {
+		return r, false
+	}
+	s := scanner{text: string(b)}
+	s.object(func(name string) bool {
+		switch name {
+		case "id":
+			r.ID = s.string()
+		case "type":
+			r.Type = s.string()
+		case "entities":
+			r.Entities = s.fields()
+		case "amount":
+			r.Amount = s.integer()
+		case "currency":
+			r.Currency = s.string()
+		case "partial":
+			r.Partial = s.boolean()
+		case "reason":
+			r.Reason = s.string()
+		case "requested_at":
+			r.RequestedAt = s.instant()
+		case "requested_by":
+			r.RequestedBy = s.string()
+		case "authentication":
+			r.Authentication = s.string()
+		case "payment":
+			r.Payment = s.payment()
+		case "attributes":
+			r.Attributes = s.fields()
+		case "language":
+			r.Language = s.string()
+		default:
+			return false
+		}
+		return true
+	})
+	return r, s.ended()
+}
+
+func (s *scanner) payment() *PaymentState {
+	p := new(PaymentState)
+	s.object(func(name string) bool {
+		switch name {
+		case "rail":
+			p.Rail = s.string()
+		case "state":
+			p.State = s.string()
+		case "captured_amount":
+			captured := s.integer()
+			p.CapturedAmount = &captured
+		case "reversible_until":
+			p.ReversibleUntil = s.instant()
+		default:
+			return false
+		}
+		return true
+	})
+	return p
 }
 
 // scanner reads a text from its beginning. Once failed it stays where it is.
@@ -83,10 +135,29 @@ func (s *scanner) next(c byte) bool {
 	return true
 }
 
+// ended reports whether all was read, and well.
+func (s *scanner) ended() bool {
+	s.space()
+	return !s.failed && s.at == len(s.text)
+}
+
 func (s *scanner) expect(c byte) {
 	if !s.next(c) {
 		s.failed = true
 	}
+}
+
+// object is members for few names, each of which may come once.
+func (s *scanner) object(read func(name string) bool) {
+	var room [16]string
+	seen := room[:0]
+	s.members(func(name string) bool {
+		if len(seen) == cap(seen) || slices.Contains(seen, name) {
+			return false
+		}
+		seen = append(seen, name)
+		return read(name)
+	})
 }
 
 // members reads an object; read takes the value of each member and answers false for one that it does not want.
@@ -145,6 +216,21 @@ func (s *scanner) integer() int64 {
 		return -n
 	}
 	return n
+}
+
+func (s *scanner) boolean() bool {
+	s.space()
+	rest := s.text[s.at:]
+	switch {
+	case strings.HasPrefix(rest, "true"):
+		s.at += len("true")
+		return true
+	case strings.HasPrefix(rest, "false"):
+		s.at += len("false")
+	default:
+		s.failed = true
+	}
+	return false
 }
 
 func (s *scanner) instant() Instant {

@@ -48,21 +48,7 @@ func TestTheQuickWayToReadEventsEqualsTheStrictOne(t *testing.T) {
 	check(t, line+" \n")
 	check(t, line+"{}")
 
-	rapid.Check(t, func(t *rapid.T) {
-		mutated := []byte(line)
-		for range rapid.IntRange(0, 3).Draw(t, "mutations") {
-			at := rapid.IntRange(0, len(mutated)-1).Draw(t, "at")
-			switch rapid.IntRange(0, 2).Draw(t, "how") {
-			case 0:
-				mutated[at] = rapid.SampledFrom([]byte("\"{}[],:0129.-eE \\\n\tTZ\x80\x01é")).Draw(t, "byte")
-			case 1:
-				mutated = append(mutated[:at], mutated[at+1:]...)
-			default:
-				mutated = append(mutated[:at], append([]byte{mutated[at]}, mutated[at:]...)...)
-			}
-		}
-		check(t, string(mutated))
-	})
+	rapid.Check(t, func(t *rapid.T) { check(t, mutated(t, line)) })
 	rapid.Check(t, func(t *rapid.T) {
 		at := vaglio.Instant(rapid.Int64Range(31_536_000_000, 7_258_118_399_999).Draw(t, "at"))
 		e := vaglio.Event{ID: "e", Kind: "login", OccurredAt: at, Entities: vaglio.FieldsOf("customer", "c")}
@@ -74,4 +60,51 @@ func TestTheQuickWayToReadEventsEqualsTheStrictOne(t *testing.T) {
 			t.Errorf("%s: got %v %v", text, decoded.OccurredAt, err)
 		}
 	})
+}
+
+func mutated(t *rapid.T, line string) string {
+	b := []byte(line)
+	for range rapid.IntRange(0, 3).Draw(t, "mutations") {
+		at := rapid.IntRange(0, len(b)-1).Draw(t, "at")
+		switch rapid.IntRange(0, 2).Draw(t, "how") {
+		case 0:
+			b[at] = rapid.SampledFrom([]byte("\"{}[],:0129.-eE \\\n\tTZ\x80\x01é")).Draw(t, "byte")
+		case 1:
+			b = append(b[:at], b[at+1:]...)
+		default:
+			b = append(b[:at], append([]byte{b[at]}, b[at:]...)...)
+		}
+	}
+	return string(b)
+}
+
+func TestTheQuickWayToReadRequestsEqualsTheStrictOne(t *testing.T) {
+	check := func(t interface{ Errorf(string, ...any) }, text string) {
+		quick, quickErr := vaglio.DecodeRequest([]byte(text))
+		strict, strictErr := vaglio.DecodeRequest([]byte(strings.Replace(text, `"id"`, `"\u0069d"`, 1)))
+		if quickErr == nil || strictErr == nil {
+			if fmt.Sprint(quickErr) != fmt.Sprint(strictErr) || !reflect.DeepEqual(quick, strict) {
+				t.Errorf("%s\n quick %+v %v\nstrict %+v %v", text, quick, quickErr, strict, strictErr)
+			}
+		}
+	}
+	const text = `{"id":"r","type":"refund","entities":{"payment":"p","customer":"c"},"amount":12,"currency":"EUR","partial":true,` +
+		`"reason":"other","requested_at":"2024-02-29T23:59:59.9Z","requested_by":"customer","authentication":"none",` +
+		`"payment":{"rail":"card","state":"settled","captured_amount":20,"reversible_until":"2025-02-28T00:00:00Z"},"attributes":{"a":"1"},"language":"it"}`
+	check(t, text)
+	replaced := func(from, to string) { check(t, strings.Replace(text, from, to, 1)) }
+	for _, value := range []string{"false", "truefalse", "tru", "null", " true ", "1", `"true"`, "True"} {
+		replaced(`true`, value)
+	}
+	for _, value := range []string{`{}`, `null`, `{"rail":"card","rail":"card"}`, `{"captured_amount":0}`, `{"captured_amount":null}`, `{"a":1}`, `{"state":""}`, `[]`} {
+		replaced(`{"rail":"card","state":"settled","captured_amount":20,"reversible_until":"2025-02-28T00:00:00Z"}`, value)
+	}
+	for _, member := range []string{`,"id":"r"`, `,"Type":"refund"`, `,"amount":12`, `,"entities":{}`, ``, `,`} {
+		replaced(`,"language":"it"`, member)
+	}
+	for _, attributes := range []string{`{}`, `null`, `{"a":"1","a":"2"}`, `{"b":"1","a":"\u00e9"}`, `{"type":"refund"}`} {
+		replaced(`{"a":"1"}`, attributes)
+	}
+	replaced(`"currency"`, strings.Repeat(" ", 5000)+`"currency"`)
+	rapid.Check(t, func(t *rapid.T) { check(t, mutated(t, text)) })
 }

@@ -2,7 +2,6 @@ package features
 
 import (
 	"math"
-	"slices"
 
 	"vaglio"
 )
@@ -354,44 +353,4 @@ func (a *aggregate) isPair(wanted uint64, l *list, i int) bool {
 		}
 	}
 	return false
-}
-
-// evidence adds the events that make the value: all of the window, or those that are counted, or the one that is
-// compared with.
-func (a *aggregate) evidence(found []occurrence, s *scratch, state *State) []occurrence {
-	if len(a.pair) > 0 && s.strings[a.pairPath] == 0 {
-		return found
-	}
-	start := len(found)
-	var usualValue int64
-	if a.function == same {
-		compared := a.compared(s, state)
-		if compared.list == nil || a.which != usual {
-			return appendRow(found, compared)
-		}
-		usualValue = compared.value(a.column)
-	}
-	for l, i := range a.events(s, state) {
-		switch r := (row{l, i}); {
-		case (a.function == share || a.function == habit) && !a.inPart(s, l, i):
-		case a.function == same && r.value(a.column) != usualValue:
-		default:
-			found = appendRow(found, r)
-		}
-	}
-	if own := found[start:]; len(own) > 0 && (a.function == sinceFirst || a.function == sinceLast) {
-		one := slices.MinFunc(own, func(x, y occurrence) int { return x.compare(y.at, y.id) })
-		if a.function == sinceLast {
-			one = slices.MaxFunc(own, func(x, y occurrence) int { return x.compare(y.at, y.id) })
-		}
-		found = append(found[:start], one)
-	}
-	return found
-}
-
-func appendRow(found []occurrence, r row) []occurrence {
-	if r.list == nil {
-		return found
-	}
-	return append(found, r.occurrence())
 }

@@ -153,7 +153,7 @@ func (c *Catalogue) OpenCategories() []int {
 // CategoryOf reads the string behind a categorical feature from a request; "" when it is absent.
 func (c *Catalogue) CategoryOf(feature int, request *vaglio.Fact) string {
 	path, _ := strings.CutPrefix(c.source.Features[feature].Categorical, "request.")
-	return RequestText(request, path)
+	return RequestText(path)(request)
 }
 
 // WithCategories returns the catalogue with the categories of some features set, by index.
@@ -168,7 +168,7 @@ func (c *Catalogue) WithCategories(categories map[int][]string) (*Catalogue, err
 
 func compile(doc document) (*Catalogue, error) {
 	c := &Catalogue{source: doc, features: make([]Feature, len(doc.Features)), layouts: map[string]*layout{},
-		paths: []string{"currency"}, reasons: doc.Reasons, general: doc.General}
+		paths: []string{"currency"}, texts: []func(*vaglio.Fact) string{RequestText("currency")}, reasons: doc.Reasons, general: doc.General}
 	var failures []error
 	fail := func(err error) {
 		if err != nil {

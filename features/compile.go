@@ -212,7 +212,7 @@ func (c *Catalogue) role(entity string) *role {
 			return &c.roles[i]
 		}
 	}
-	c.roles = append(c.roles, role{entity: entity, path: "entities." + entity, layout: c.layoutOf(entity)})
+	c.roles = append(c.roles, role{entity: entity, layout: c.layoutOf(entity)})
 	return &c.roles[len(c.roles)-1]
 }
 

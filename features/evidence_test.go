@@ -1,6 +1,8 @@
 package features_test
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -13,8 +15,35 @@ func TestEvidenceOfAnAbsentPairIsNothing(t *testing.T) {
 	tl := newTimelines(c).add(fact("without a device", "login", t0-vaglio.Hour, 0, "customer", "c"))
 	request := fact("r", "refund_requested", t0, 100, "customer", "c")
 	feature := slices.Index(c.Names(), "customer_device_age")
-	if got := c.Evidence(&request, tl.state, 5, feature); len(got) != 0 {
+	if got := c.Evidence(&request, tl.state, 5, []int{feature})[0]; len(got) != 0 {
 		t.Errorf("the age of no device rests on %v", got)
+	}
+}
+
+func TestLessEvidenceIsTheNewestOfAll(t *testing.T) {
+	c := features.Default()
+	random := rand.New(rand.NewPCG(1, 2))
+	kinds := c.EventKinds("customer")
+	tl := newTimelines(c)
+	for i := range 400 { // often several at one moment, in no order
+		tl.add(fact(fmt.Sprint("e", random.IntN(1000), "_", i), kinds[random.IntN(len(kinds))], t0-vaglio.Instant(1+random.IntN(150))*vaglio.Hour, 100,
+			"customer", fmt.Sprint("c", random.IntN(2)), "device", fmt.Sprint("d", random.IntN(2)), "payment", "p", "instrument", "i",
+			"request", fmt.Sprint("r", random.IntN(9)), ".channel", []string{"app", "web"}[random.IntN(2)]))
+	}
+	request := fact("r", "refund_requested", t0, 100, "customer", "c0", "device", "d0", "payment", "p", "instrument", "i", ".channel", "app")
+	seen := 0
+	for feature, name := range c.Names() {
+		all := c.Evidence(&request, tl.state, 1000, []int{feature})[0]
+		seen = max(seen, len(all))
+		for limit := range 8 {
+			got := c.Evidence(&request, tl.state, limit, []int{feature})[0]
+			if want := all[:min(limit, len(all))]; !slices.Equal(got, want) {
+				t.Errorf("%s: %d of the evidence are %v, want %v", name, limit, got, want)
+			}
+		}
+	}
+	if seen < 50 {
+		t.Errorf("no feature rests on more than %d events", seen)
 	}
 }
 

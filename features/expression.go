@@ -111,7 +111,7 @@ func (c *Catalogue) path(name string) (int, error) {
 	if i := slices.Index(c.paths, name); i >= 0 {
 		return i, nil
 	}
-	c.paths = append(c.paths, name)
+	c.paths, c.texts = append(c.paths, name), append(c.texts, RequestText(name))
 	return len(c.paths) - 1, nil
 }
 

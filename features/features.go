@@ -59,10 +59,11 @@ type Catalogue struct {
 	expressions []formula // in an order in which each finds what it reads
 	categories  []category
 	paths       []string // the request's strings that expressions and categories read
+	texts       []func(*vaglio.Fact) string
 	reasons     map[string]Texts
-	templates   map[string]template // reviewers' sentences, by code and language
-	longer      []int               // by feature: what CustomerUsual scales, or -1
-	sources     [][]source          // by feature
+	templates   map[string]map[string]template // reviewers' sentences, by code and language
+	longer      []int                          // by feature: what CustomerUsual scales, or -1
+	sources     [][]source                     // by feature
 	general     General
 	scratches   sync.Pool
 }
@@ -109,7 +110,7 @@ func (c *Catalogue) Names() []string {
 
 // Timelines lists the entities whose timelines a vector of this request reads, each once.
 func (c *Catalogue) Timelines(request *vaglio.Fact) []vaglio.Entity {
-	var out []vaglio.Entity
+	out := make([]vaglio.Entity, 0, len(c.roles))
 	for i := range c.roles {
 		if entity, ok := c.roles[i].timeline(request); ok && !slices.Contains(out, entity) {
 			out = append(out, entity)
@@ -189,57 +190,6 @@ func (k *category) code(s *scratch) float64 {
 	return -1
 }
 
-// Evidence lists the ids of the events behind some features of a request: at most limit of them, each once, the first feature's
-// first and of each feature the newest first. An expression's evidence is that of what it reads; a category has none.
-func (c *Catalogue) Evidence(request *vaglio.Fact, states States, limit int, features ...int) []string {
-	s := c.scratch(request)
-	defer c.scratches.Put(s)
-	var ids []string
-	for _, feature := range features {
-		found := s.found[:0]
-		for _, at := range c.sources[feature] {
-			if at.role < 0 {
-				k := &c.links[at.place]
-				found = k.evidence(found, s, states, c.Neighbours(request, states))
-			} else if entity, ok := c.roles[at.role].timeline(request); ok {
-				if state := states(entity); state != nil {
-					found = c.roles[at.role].aggregates[at.place].evidence(found, s, state)
-				}
-			}
-		}
-		s.found = found
-		for _, f := range newest(found, limit) {
-			if len(ids) < limit && !slices.Contains(ids, f.id) {
-				ids = append(ids, f.id)
-			}
-		}
-		if len(ids) == limit {
-			break
-		}
-	}
-	return ids
-}
-
-// newest brings the newest occurrences to the front, at most limit of them, each once.
-func newest(all []occurrence, limit int) []occurrence {
-	top := all[:0]
-	for _, o := range all {
-		i := len(top)
-		for i > 0 && top[i-1].compare(o.at, o.id) < 0 {
-			i--
-		}
-		if i == limit || i > 0 && top[i-1] == o {
-			continue
-		}
-		if len(top) < limit {
-			top = append(top, o)
-		}
-		copy(top[i+1:], top[i:])
-		top[i] = o
-	}
-	return top
-}
-
 // source is an aggregate of a role, or with role -1 a link, that a feature is made of.
 type source struct{ role, place int }
 
@@ -300,7 +250,7 @@ type scratch struct {
 	seen    set
 
 	neighbours, nearest []Neighbour
-	found               []occurrence
+	latest              latest
 }
 
 func (c *Catalogue) scratch(request *vaglio.Fact) *scratch {
@@ -309,28 +259,35 @@ func (c *Catalogue) scratch(request *vaglio.Fact) *scratch {
 		s = &scratch{strings: make([]uint64, len(c.paths))}
 	}
 	s.request = request
-	for i, path := range c.paths {
-		s.strings[i] = hash(RequestText(request, path))
+	for i, text := range c.texts {
+		s.strings[i] = hash(text(request))
 	}
 	return s
 }
 
-// RequestText reads one of the request's strings by its path ("entities.device", "reason"); "" when it is absent. An
-// absent payout instrument is the source: money goes back where it came from.
-func RequestText(r *vaglio.Fact, path string) string {
+// RequestText reads one of the request's strings by its path ("entities.device", "reason"); "" when it is absent.
+func RequestText(path string) func(*vaglio.Fact) string {
 	section, name, nested := strings.Cut(path, ".")
 	switch {
 	case nested && section == "attributes":
-		return r.Attributes.Get(name)
-	case nested && name == vaglio.EntityPayoutInstrument && r.Entities.Get(name) == "":
-		return r.Entities.Get(vaglio.EntityInstrument)
+		return func(r *vaglio.Fact) string { return r.Attributes.Get(name) }
 	case nested:
-		return r.Entities.Get(name)
+		return func(r *vaglio.Fact) string { return requestEntity(r, name) }
 	case section == "currency":
-		return r.Currency
+		return func(r *vaglio.Fact) string { return r.Currency }
 	default: // reason, type and the like
-		return r.Attributes.Get(section)
+		return func(r *vaglio.Fact) string { return r.Attributes.Get(section) }
 	}
+}
+
+// requestEntity is the id of the request's entity of a kind, "" without one. An absent payout instrument is the source: money goes
+// back where it came from.
+func requestEntity(r *vaglio.Fact, kind string) string {
+	id := r.Entities.Get(kind)
+	if id == "" && kind == vaglio.EntityPayoutInstrument {
+		return r.Entities.Get(vaglio.EntityInstrument)
+	}
+	return id
 }
 
 // RequestNumber reads one of the request's numbers, NaN when it is unknown; nil if there is none of that name.
@@ -355,14 +312,13 @@ func RequestNumber(name string) func(*vaglio.Fact) float64 {
 // role is one way in which features relate a request to a timeline.
 type role struct {
 	entity     string // as the request names it
-	path       string // of its id in the request
 	layout     *layout
 	aggregates []aggregate
 }
 
 // timeline is the entity whose events the role reads, false if the request has none.
 func (r *role) timeline(request *vaglio.Fact) (vaglio.Entity, bool) {
-	id := RequestText(request, r.path)
+	id := requestEntity(request, r.entity)
 	return vaglio.Entity{Kind: r.layout.entity, ID: id}, id != ""
 }
 

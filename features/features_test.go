@@ -311,7 +311,7 @@ func TestEvidenceNamesTheEventsBehindAFeature(t *testing.T) {
 	request := fact("r", "refund_requested", t0, 1, "customer", "c")
 	check := func(limit int, want ...string) {
 		t.Helper()
-		if got := c.Evidence(&request, tl.state, limit, 1); !slices.Equal(got, want) {
+		if got := c.Evidence(&request, tl.state, limit, []int{1})[0]; !slices.Equal(got, want) {
 			t.Errorf("evidence %v, want %v", got, want)
 		}
 	}
@@ -347,7 +347,7 @@ func TestEvidenceIsWhatMakesTheValue(t *testing.T) {
 			fact("b", "payment", t0-24*vaglio.Hour, 1, "customer", "c", "device", "d2"),
 			fact("c", "payment", t0-12*vaglio.Hour, 1, "customer", "c", "device", "d1"))
 		request := fact("r", "refund_requested", t0, 1, "customer", "c", "device", "d2")
-		if got := c.Evidence(&request, tl.state, 5, 0); !slices.Equal(got, want) {
+		if got := c.Evidence(&request, tl.state, 5, []int{0})[0]; !slices.Equal(got, want) {
 			t.Errorf("%s: %v, want %v", row, got, want)
 		}
 	}

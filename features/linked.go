@@ -252,19 +252,3 @@ func (k *link) isCleared(state *State, l *list, i int) bool {
 	}
 	return false
 }
-
-// evidence adds the events of neighbours that make the value.
-func (k *link) evidence(found []occurrence, s *scratch, states States, neighbours []vaglio.Entity) []occurrence {
-	for _, n := range neighbours {
-		state := states(n)
-		if state == nil {
-			continue
-		}
-		for l, i := range k.events(s, state) {
-			if !k.isCleared(state, l, i) {
-				found = append(found, row{l, i}.occurrence())
-			}
-		}
-	}
-	return found
-}

@@ -69,7 +69,7 @@ func TestLinkedLooksAtTheThirtyTwoNeighboursSeenLast(t *testing.T) {
 	if len(neighbours) != 32 || neighbours[0].ID != "c39" || neighbours[30].ID != "c09" || neighbours[31].ID != "c00" {
 		t.Errorf("neighbours are %v, want c39 to c09 and, of those seen at one moment, c00", neighbours)
 	}
-	if got := c.Evidence(&request, tl.state, 1, 0); !slices.Equal(got, []string{"labelc39"}) {
+	if got := c.Evidence(&request, tl.state, 1, []int{0})[0]; !slices.Equal(got, []string{"labelc39"}) {
 		t.Errorf("evidence %v, want the newest label", got)
 	}
 }

@@ -144,16 +144,21 @@ func (t template) write(c *Catalogue, lang string, vector []float64, baseCurrenc
 func singleSpaced(text []byte) []byte {
 	out, gap := text[:0], false
 	for len(text) > 0 {
-		r, size := utf8.DecodeRune(text)
-		if unicode.IsSpace(r) {
-			gap = len(out) > 0
-		} else {
-			if gap {
-				out, gap = append(out, ' '), false
-			}
-			out = append(out, text[:size]...)
+		size := 0
+		for size < len(text) && ' ' < text[size] && text[size] < utf8.RuneSelf {
+			size++
 		}
-		text = text[size:]
+		if size == 0 {
+			var r rune
+			if r, size = utf8.DecodeRune(text); unicode.IsSpace(r) {
+				gap, text = len(out) > 0, text[size:]
+				continue
+			}
+		}
+		if gap {
+			out, gap = append(out, ' '), false
+		}
+		out, text = append(out, text[:size]...), text[size:]
 	}
 	return out
 }
@@ -191,10 +196,13 @@ func (c *Catalogue) checkTexts(code string, texts Texts) error {
 			return fmt.Errorf("reason %s: the %s text %w", code, lang, err)
 		}
 		if c.templates == nil {
-			c.templates = map[string]template{}
+			c.templates = map[string]map[string]template{}
 			c.findLonger()
 		}
-		c.templates[code+" "+lang] = t
+		if c.templates[code] == nil {
+			c.templates[code] = map[string]template{}
+		}
+		c.templates[code][lang] = t
 	}
 	if texts.Reviewer[vaglio.Languages[0]] == "" {
 		return fmt.Errorf("reason %s: has no %s text for reviewers", code, vaglio.Languages[0])
@@ -208,10 +216,10 @@ func (c *Catalogue) Reasons() []string { return slices.Sorted(maps.Keys(c.reason
 // ReviewerText is a reason in words, with the values of this vector as [Catalogue.Shown] writes them. An unknown language
 // falls back to the first.
 func (c *Catalogue) ReviewerText(code, lang string, vector []float64, baseCurrency, requestCurrency string) string {
-	t := c.templates[code+" "+lang]
+	t := c.templates[code][lang]
 	if t == nil {
 		lang = vaglio.Languages[0]
-		if t = c.templates[code+" "+lang]; t == nil {
+		if t = c.templates[code][lang]; t == nil {
 			return code
 		}
 	}

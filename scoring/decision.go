@@ -325,7 +325,7 @@ func (d *decision) explore(ctx context.Context) (err error) {
 }
 
 // responseBytes hold most answers.
-const responseBytes = 4 << 10
+const responseBytes = 3456
 
 // conclude makes the decision, given what the ledger knows at this very moment. It may be called again, with what is known
 // then, and begins anew: only the last answer counts.

@@ -1,13 +1,8 @@
 package scoring
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"fmt"
-	"maps"
-	"math"
-	"slices"
 
 	"github.com/go-json-experiment/json"
 
@@ -48,28 +43,6 @@ type Concluded struct {
 	Standing      *ledger.Standing   `json:"standing,omitempty"`
 }
 
-// concludedInputs are the inputs with what the transaction added. They are joined as texts, the first time in the room that
-// encodeInputs left: other decisions wait meanwhile.
-func (d *decision) concludedInputs(standing *ledger.Standing, s policy.Situation) ([]byte, error) {
-	c := Concluded{GoneMinor: d.exposure.gone, ReservedMinor: d.exposure.reserved, Foreign: d.exposure.foreign, Blind: d.blind, Standing: standing}
-	if d.exposure.known {
-		c.CapturedMinor = &d.exposure.captured
-	}
-	if !math.IsNaN(s.QueueLoad) {
-		c.QueueLoad = &s.QueueLoad
-	}
-	if s.Guard != (policy.GuardState{}) {
-		c.Guard = &s.Guard
-	}
-	added, err := json.Marshal(&c)
-	if err != nil {
-		return nil, err
-	}
-	open := d.inputs[:len(d.inputs)-1] // neither is empty
-	d.inputs = slices.Clip(d.inputs)
-	return append(append(open, ','), added[1:]...), nil
-}
-
 // TimelineInput identifies the events that a decision saw of one entity.
 type TimelineInput struct {
 	Entity string `json:"entity"`
@@ -82,63 +55,6 @@ type FeatureInput struct {
 	Name         string        `json:"name"`
 	Value        models.Number `json:"value"`
 	Contribution float64       `json:"contribution"`
-}
-
-// encodeInputs writes what is kept of the decision into d.inputs, but for what the transaction adds.
-func (d *decision) encodeInputs() error {
-	in := Inputs{Moment: d.moment, Entities: d.fact.Entities, Language: d.language(), PolicyVersion: d.setup.policy.Version(),
-		Lists: d.engine.lists.Revisions(), Explored: d.explored, Shadows: d.shadows, Timelines: d.timelines()}
-	if d.fact.BaseKnown {
-		in.BaseAmount = &d.fact.BaseAmount
-	}
-	if a := d.assessment; a != nil {
-		in.Model, in.Stage, in.LogOdds, in.Base = d.out.Model, d.seat.stage, &a.logOdds, &a.base
-	}
-	text, err := json.Marshal(&in)
-	if err != nil {
-		return err
-	}
-	// The many features go in by hand.
-	head, tail, _ := bytes.Cut(text, []byte(`"features":[`)) // quotes are escaped within strings
-	const perFeature, room = 80, 512
-	d.inputs = append(make([]byte, 0, len(text)+perFeature*len(d.vector)+room), head...)
-	d.inputs = append(d.inputs, `"features":[`...)
-	d.inputs = d.appendFeatures(d.inputs)
-	d.inputs = append(d.inputs, tail...)
-	return nil
-}
-
-// timelines are those that were read and that features read, by kind and id.
-func (d *decision) timelines() []TimelineInput {
-	all := make([]TimelineInput, 0, len(d.known.states))
-	byName := func(a, b vaglio.Entity) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID)) }
-	for _, entity := range slices.SortedFunc(maps.Keys(d.known.states), byName) {
-		if state := d.known.states[entity]; state != nil {
-			events, hash := state.Used(d.moment)
-			all = append(all, TimelineInput{entity.String(), events, fmt.Sprintf("%016x", hash)})
-		}
-	}
-	return all
-}
-
-// appendFeatures appends a [FeatureInput] for each entry of the vector.
-func (d *decision) appendFeatures(b []byte) []byte {
-	features := d.seat.catalogue.Features()
-	for i, v := range d.vector {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(append(b, `{"name":"`...), features[i].Name...) // a-z, 0-9 and _
-		b = models.Number(v).AppendJSON(append(b, `","value":`...))
-		b = append(b, `,"contribution":`...)
-		if d.assessment != nil {
-			b = vaglio.AppendNumber(b, d.assessment.contributions[i])
-		} else {
-			b = append(b, '0')
-		}
-		b = append(b, '}')
-	}
-	return b
 }
 
 // Explanation is a decision in numbers: base + all contributions = log-odds, up to AdditivityError.

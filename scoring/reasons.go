@@ -73,35 +73,44 @@ func (d *decision) reasons(lang string) []vaglio.Reason {
 	slices.SortFunc(sums, func(a, b sum) int {
 		return cmp.Or(cmp.Compare(math.Abs(b.total), math.Abs(a.total)), cmp.Compare(a.code, b.code))
 	})
-	reasons := make([]vaglio.Reason, min(len(sums), maxReasons))
+	sums = sums[:min(len(sums), maxReasons)]
+	reasons, strongest := make([]vaglio.Reason, len(sums)), make([][]int, len(sums))
 	for i := range reasons {
-		reasons[i] = d.reason(sums[i].topic, sums[i].total, lang)
+		strongest[i] = d.strongest(sums[i].topic)
+		reasons[i] = d.reason(sums[i].code, sums[i].total, strongest[i], lang)
+	}
+	if d.states != nil { // a replay from inputs has no events
+		for i, ids := range d.seat.catalogue.Evidence(&d.fact, d.states, maxEvidence, strongest...) {
+			reasons[i].Evidence = ids
+		}
 	}
 	return reasons
 }
 
-func (d *decision) reason(t *topic, total float64, lang string) vaglio.Reason {
-	catalogue, contributions := d.seat.catalogue, d.assessment.contributions
-	reason := vaglio.Reason{Code: t.code, Direction: "raises", Contribution: total, Features: make([]vaglio.ReasonFeature, 0, maxFeatures),
-		Text: catalogue.ReviewerText(t.code, lang, d.vector, d.engine.history.BaseCurrency(), d.request.Currency)}
+// strongest are the features that contribute most to a topic.
+func (d *decision) strongest(t *topic) []int {
+	contributions := d.assessment.contributions
+	var room [32]int
+	all := append(room[:0], t.members...)
+	slices.SortStableFunc(all, func(a, b int) int { return cmp.Compare(math.Abs(contributions[b]), math.Abs(contributions[a])) })
+	all = slices.DeleteFunc(all[:min(len(all), maxFeatures)], func(i int) bool { return contributions[i] == 0 })
+	return slices.Clone(all)
+}
+
+func (d *decision) reason(code string, total float64, strongest []int, lang string) vaglio.Reason {
+	catalogue := d.seat.catalogue
+	reason := vaglio.Reason{Code: code, Direction: "raises", Contribution: total, Features: make([]vaglio.ReasonFeature, len(strongest)),
+		Text: catalogue.ReviewerText(code, lang, d.vector, d.engine.history.BaseCurrency(), d.request.Currency)}
 	if total < 0 {
 		reason.Direction = "lowers"
 	}
-	var room [32]int
-	strongest := append(room[:0], t.members...)
-	slices.SortStableFunc(strongest, func(a, b int) int { return cmp.Compare(math.Abs(contributions[b]), math.Abs(contributions[a])) })
-	strongest = strongest[:min(len(strongest), maxFeatures)]
-	strongest = slices.DeleteFunc(strongest, func(i int) bool { return contributions[i] == 0 })
-	for _, i := range strongest {
-		f := &catalogue.Features()[i]
-		said := vaglio.ReasonFeature{Name: f.Name, Value: shown(f, d.vector[i]), Usual: d.seat.usual[i]}
-		if own, ok := catalogue.CustomerUsual(i, d.vector); ok {
+	for i, feature := range strongest {
+		f := &catalogue.Features()[feature]
+		said := vaglio.ReasonFeature{Name: f.Name, Value: shown(f, d.vector[feature]), Usual: d.seat.usual[feature]}
+		if own, ok := catalogue.CustomerUsual(feature, d.vector); ok {
 			said.CustomerUsual = own
 		}
-		reason.Features = append(reason.Features, said)
-	}
-	if d.states != nil { // a replay from inputs has no events
-		reason.Evidence = catalogue.Evidence(&d.fact, d.states, maxEvidence, strongest...)
+		reason.Features[i] = said
 	}
 	return reason
 }
@@ -124,19 +133,22 @@ func shown(f *features.Feature, value float64) any {
 // allReasons are those of the rules, then what the model says. A code stands once: what a rule says of it the model's reason
 // says better, unless that lowers the risk.
 func (d *decision) allReasons(lang string) []vaglio.Reason {
-	reasons, told := []vaglio.Reason{}, slices.Clone(d.told)
-	for _, code := range d.outcome.Codes {
-		i := slices.IndexFunc(told, func(r vaglio.Reason) bool { return r.Code == code })
-		if i >= 0 && told[i].Direction == "raises" {
-			reasons = append(reasons, told[i])
+	codes := d.outcome.Codes
+	reasons := make([]vaglio.Reason, 0, len(codes)+len(d.told))
+	for _, code := range codes {
+		i := slices.IndexFunc(d.told, func(r vaglio.Reason) bool { return r.Code == code })
+		if i >= 0 && d.told[i].Direction == "raises" {
+			reasons = append(reasons, d.told[i])
 		} else {
 			reasons = append(reasons, vaglio.Reason{Code: code, Direction: "raises", Features: []vaglio.ReasonFeature{}, Text: d.ruleText(code, lang)})
 		}
-		if i >= 0 {
-			told = slices.Delete(told, i, i+1)
+	}
+	for i := range d.told {
+		if !slices.Contains(codes, d.told[i].Code) {
+			reasons = append(reasons, d.told[i])
 		}
 	}
-	return append(reasons, told...)
+	return reasons
 }
 
 // ruleText is what a code says when a rule alone gives it: the words of that rule, or those of the built-in one, or else the

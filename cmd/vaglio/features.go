@@ -185,7 +185,7 @@ func explainFeatures(ctx context.Context, store *history.Store, catalogue *featu
 	out := make([]explainedFeature, len(vector))
 	for i, f := range catalogue.Features() {
 		out[i] = explainedFeature{f.Name, models.Number(vector[i]), f.Category(vector[i]), f.Unit, f.Description, []explainedEvent{}}
-		for _, id := range catalogue.Evidence(&request, state, most, i) {
+		for _, id := range catalogue.Evidence(&request, state, most, []int{i})[0] {
 			out[i].Events = append(out[i].Events, explainedEvent{id, events[id].Kind, events[id].OccurredAt})
 		}
 	}

@@ -7,7 +7,6 @@ import (
 
 	"vaglio"
 	"vaglio/expression"
-	"vaglio/features"
 	"vaglio/models"
 )
 
@@ -111,9 +110,9 @@ func (ev *Evaluation) Stake() Stake { return ev.stake }
 func (b *Bound) Evaluate(in *Input, into *Evaluation) {
 	ev := into
 	ev.in = *in
-	ev.texts, ev.hashes = ev.texts[:0], ev.hashes[:0]
-	for _, path := range b.paths {
-		value := features.RequestText(in.Fact, path)
+	ev.texts, ev.hashes = slices.Grow(ev.texts[:0], len(b.texts)), slices.Grow(ev.hashes[:0], len(b.texts))
+	for _, text := range b.texts {
+		value := text(in.Fact)
 		ev.texts, ev.hashes = append(ev.texts, value), append(ev.hashes, expression.Hash(value))
 	}
 	ev.segment, ev.treatment = "", &b.policy.Treatment

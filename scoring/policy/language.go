@@ -283,7 +283,7 @@ func inList(list string, values []func(*Evaluation) string) number {
 // Bound is a policy tied to the features of a catalogue: immutable and safe for concurrent use.
 type Bound struct {
 	policy   *Policy
-	paths    []string
+	texts    []func(*vaglio.Fact) string // of requests
 	segments []number
 	rules    []boundRule
 	late     []boundRule // those that read counters
@@ -310,10 +310,11 @@ func (p *Policy) BindLoose(c *features.Catalogue) (b *Bound, dropped []string) {
 
 func (p *Policy) bind(c *features.Catalogue) (bound *Bound, dropped []string, err error) {
 	bound = &Bound{policy: p}
+	var paths []string
 	var failures []error
 	for i := range p.segments {
 		s := &p.segments[i]
-		b := binder{catalogue: c, paths: &bound.paths}
+		b := binder{catalogue: c, paths: &paths}
 		when, err := b.condition(s.when)
 		if err != nil {
 			failures = append(failures, fmt.Errorf("line %d: segment %q: %w", s.line, s.name, err))
@@ -324,7 +325,7 @@ func (p *Policy) bind(c *features.Catalogue) (bound *Bound, dropped []string, er
 	}
 	for i := range p.rules {
 		r := &p.rules[i]
-		b := binder{catalogue: c, paths: &bound.paths}
+		b := binder{catalogue: c, paths: &paths}
 		when, err := b.condition(r.node)
 		switch {
 		case err != nil:
@@ -336,6 +337,9 @@ func (p *Policy) bind(c *features.Catalogue) (bound *Bound, dropped []string, er
 		default:
 			bound.rules = append(bound.rules, boundRule{r, when})
 		}
+	}
+	for _, path := range paths {
+		bound.texts = append(bound.texts, features.RequestText(path))
 	}
 	bound.warn(c)
 	return bound, dropped, errors.Join(failures...)
