@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"mime"
 	"net/http"
 	"net/url"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -128,7 +128,10 @@ func (s *Server) guard(r *route) echo.HandlerFunc {
 
 // body reads the whole body, which must not be empty.
 func (x *exchange) body() ([]byte, error) {
-	b, err := io.ReadAll(x.Request().Body)
+	const usual = 4 << 10
+	room := bytes.NewBuffer(make([]byte, 0, min(max(0, x.Request().ContentLength), usual)+bytes.MinRead))
+	_, err := room.ReadFrom(x.Request().Body)
+	b := room.Bytes()
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
@@ -139,6 +142,12 @@ func (x *exchange) body() ([]byte, error) {
 		return nil, problemf(EmptyBody, "want one JSON value")
 	}
 	return b, nil
+}
+
+// Blob answers bytes with their length, so that long answers are not sent in chunks.
+func (x *exchange) Blob(status int, contentType string, b []byte) error {
+	x.Response().Header().Set(echo.HeaderContentLength, strconv.Itoa(len(b)))
+	return x.Context.Blob(status, contentType, b)
 }
 
 // param is a part of the path, decoded.
