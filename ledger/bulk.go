@@ -17,7 +17,7 @@ type bulk struct {
 }
 
 // bulkSizes are the numbers of rows of one statement.
-var bulkSizes = []int{64, 8, 1}
+var bulkSizes = []int{64, 32, 16, 8, 4, 2, 1}
 
 // bulkSQL is an INSERT of some rows: head ends in VALUES, tail follows the rows.
 func bulkSQL(head string, columns, rows int, tail string) string {

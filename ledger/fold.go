@@ -8,7 +8,7 @@ import (
 
 const (
 	foldEvery = 250 * time.Millisecond
-	longLog   = 8000 // pages of 4 KiB
+	longLog   = 24000 // pages of 4 KiB; copying its end and beginning anew takes the writer 15 ms and more, so it is done seldom
 )
 
 // foldLog copies SQLite's log into its file beside the commits, until the ledger is closed. Copied to its end, the log begins

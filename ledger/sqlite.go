@@ -42,10 +42,10 @@ func openSQLite(ctx context.Context, path string) (write, read *sql.DB, err erro
 		"journal_mode(WAL)",
 		"synchronous(FULL)", // sync the log at every commit: a decision that was answered survives a power cut
 		"foreign_keys(ON)",
-		"cache_size(-32768)",            // 32 MB: request and decision ids come in no order
-		"temp_store(MEMORY)",            // savepoints otherwise write a temporary file: a tenth of a decision's CPU
-		"wal_autocheckpoint(16000)",     // 64 MB, if foldLog does not get there before
-		"journal_size_limit(67108864)")+ // a log that a slow reader made grow is cut back
+		"cache_size(-32768)",             // 32 MB: request and decision ids come in no order
+		"temp_store(MEMORY)",             // savepoints otherwise write a temporary file: a tenth of a decision's CPU
+		"wal_autocheckpoint(32000)",      // 128 MB, if foldLog does not get there before
+		"journal_size_limit(134217728)")+ // a log that a slow reader made grow is cut back
 		"&_txlock=immediate") // what a transaction reads first is not overtaken before it writes
 	if err != nil {
 		return nil, nil, err
