@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 
@@ -15,6 +14,7 @@ import (
 	"vaglio/ledger"
 	"vaglio/models"
 	"vaglio/scoring/policy"
+	"vaglio/scoring/states"
 )
 
 // Inputs is what a decision was made from, kept beside it: enough to explain it for ever and to take it again.
@@ -110,12 +110,15 @@ func (d *decision) encodeInputs() error {
 
 // timelines are those that were read and that features read, by kind and id.
 func (d *decision) timelines() []TimelineInput {
-	all := make([]TimelineInput, 0, len(d.known.states))
-	byName := func(a, b vaglio.Entity) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID)) }
-	for _, entity := range slices.SortedFunc(maps.Keys(d.known.states), byName) {
-		if state := d.known.states[entity]; state != nil {
-			events, hash := state.Used(d.moment)
-			all = append(all, TimelineInput{entity.String(), events, fmt.Sprintf("%016x", hash)})
+	all := make([]TimelineInput, 0, len(d.known.timelines))
+	sorted := slices.Clone(d.known.timelines)
+	slices.SortFunc(sorted, func(a, b states.Timeline) int {
+		return cmp.Or(cmp.Compare(a.Entity.Kind, b.Entity.Kind), cmp.Compare(a.Entity.ID, b.Entity.ID))
+	})
+	for _, tl := range sorted {
+		if tl.State != nil {
+			events, hash := tl.State.Used(d.moment)
+			all = append(all, TimelineInput{tl.Entity.String(), events, fmt.Sprintf("%016x", hash)})
 		}
 	}
 	return all
