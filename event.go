@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -141,12 +142,14 @@ func (e *Event) Timelines() []Entity {
 
 // Enters reports whether an entity's timeline is one of them.
 func (e *Event) Enters(timeline Entity) bool {
-	for entity := range e.timelines {
-		if entity == timeline {
-			return true
-		}
+	switch {
+	case timeline.ID == "" || timeline.Kind == EntityPayoutInstrument: // that is a role, whose timeline is an instrument's
+		return false
+	case timeline.Kind == EntityInstrument && e.Entities.Get(EntityPayoutInstrument) == timeline.ID:
+		return true
+	default:
+		return e.Entities.Get(timeline.Kind) == timeline.ID
 	}
-	return false
 }
 
 func (e *Event) timelines(yield func(Entity) bool) {
@@ -162,6 +165,14 @@ func (e *Event) timelines(yield func(Entity) bool) {
 			return
 		}
 	}
+}
+
+// Clone is a copy that shares no memory with the fact.
+func (f *Fact) Clone() Fact {
+	c := *f
+	c.ID, c.Kind, c.Currency = strings.Clone(f.ID), strings.Clone(f.Kind), strings.Clone(f.Currency)
+	c.Entities, c.Attributes = f.Entities.clone(), f.Attributes.clone()
+	return c
 }
 
 // Complete adds the entities of kinds that the event lacks: a request's from its payment, a label's from its request.

@@ -128,6 +128,18 @@ func (fs Fields) With(name, value string) Fields {
 	return slices.Insert(fs, i, Field{name, value})
 }
 
+// clone shares no memory.
+func (fs Fields) clone() Fields {
+	if len(fs) == 0 {
+		return nil
+	}
+	c := make(Fields, len(fs))
+	for i, f := range fs {
+		c[i] = Field{strings.Clone(f.Name), strings.Clone(f.Value)}
+	}
+	return c
+}
+
 // MarshalJSONTo writes an object with the names in order.
 func (fs Fields) MarshalJSONTo(enc *jsontext.Encoder) error {
 	if err := enc.WriteToken(jsontext.BeginObject); err != nil {

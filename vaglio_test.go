@@ -2,6 +2,7 @@ package vaglio_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -133,5 +134,22 @@ func TestAPayoutInstrumentIsARoleOfTheInstrument(t *testing.T) {
 	e.Entities = e.Entities.With("payout_instrument", "card")
 	if got := e.Timelines(); len(got) != 2 {
 		t.Errorf("the same instrument in two roles has timelines %v", got)
+	}
+}
+
+func TestAnEventEntersTheTimelinesThatItLists(t *testing.T) {
+	values := []string{"", "a", "b"}
+	for _, instrument := range values {
+		for _, payout := range values {
+			e := vaglio.Event{Entities: vaglio.FieldsOf("customer", "a", "instrument", instrument, "payout_instrument", payout)}
+			for _, kind := range []string{"customer", "device", "instrument", "payout_instrument"} {
+				for _, id := range values {
+					entity := vaglio.Entity{Kind: kind, ID: id}
+					if want := slices.Contains(e.Timelines(), entity); e.Enters(entity) != want {
+						t.Errorf("%v enters %v: %t, want %t", e.Entities, entity, !want, want)
+					}
+				}
+			}
+		}
 	}
 }

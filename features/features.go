@@ -110,7 +110,7 @@ func (c *Catalogue) Names() []string {
 
 // Timelines lists the entities whose timelines a vector of this request reads, each once.
 func (c *Catalogue) Timelines(request *vaglio.Fact) []vaglio.Entity {
-	out := make([]vaglio.Entity, 0, len(c.roles))
+	out := make([]vaglio.Entity, 0, len(c.roles)+1) // a payment's, which callers add
 	for i := range c.roles {
 		if entity, ok := c.roles[i].timeline(request); ok && !slices.Contains(out, entity) {
 			out = append(out, entity)

@@ -21,6 +21,7 @@ type State struct {
 	index     []uint16 // of the layout's kinds in lists, plus one; 0: no such event
 	lists     []list   // of kinds that have events
 	textBytes int
+	used      uint64 // sum of the hashes of all events kept, see [State.Used]
 	snapshot  *State // equal to this state; nil since the last change
 }
 
@@ -116,16 +117,17 @@ func (l *layout) kind(name string) int {
 
 func newState(l *layout) *State { return &State{layout: l, index: make([]uint16, len(l.kinds))} }
 
-// Add takes a fact into the state, whether early or late. Kinds that no feature reads are passed over.
-func (s *State) Add(f *vaglio.Fact) {
+// Add takes a fact into the state, whether early or late, and reports whether that changed it. Kinds that no feature reads are
+// passed over. Nothing of the fact's memory is kept.
+func (s *State) Add(f *vaglio.Fact) (changed bool) {
 	k := s.layout.kind(f.Kind)
 	if k < 0 && !s.layout.identifies {
-		return
+		return false
 	}
 	l, at := s.find(k, f.Kind), int64(f.OccurredAt)
 	place := l.position(at, f.ID)
 	if place < l.n && l.times()[place] == at && l.id(place) == f.ID || place == 0 && l.n >= vaglio.NewestPerKind {
-		return // repeated, or older than all that count
+		return false // repeated, or older than all that count
 	}
 	if s.snapshot != nil {
 		s.lists, s.index, s.snapshot = slices.Clone(s.lists), slices.Clone(s.index), nil
@@ -134,11 +136,14 @@ func (s *State) Add(f *vaglio.Fact) {
 		l = s.addList(k, f.Kind)
 	}
 	if l.n >= vaglio.NewestPerKind {
+		s.used -= useOf(l.id(0), l.times()[0])
 		s.textBytes -= len(l.dropOldest())
 		place--
 	}
 	l.open(place)
 	s.fill(l, place, f)
+	s.used += useOf(f.ID, at)
+	return true
 }
 
 // find is the list of a kind, given by its place in the layout or, if that is -1, by name.
@@ -216,7 +221,7 @@ func (s *State) Snapshot() *State {
 		for i := range s.lists {
 			s.lists[i].shared = true
 		}
-		s.snapshot = &State{layout: s.layout, index: s.index, lists: s.lists, textBytes: s.textBytes}
+		s.snapshot = &State{layout: s.layout, index: s.index, lists: s.lists, textBytes: s.textBytes, used: s.used}
 		s.snapshot.snapshot = s.snapshot
 	}
 	return s.snapshot

@@ -14,24 +14,51 @@ import (
 // Timelines reads the facts of some entities that were known at a moment: of each kind the newest [vaglio.NewestPerKind]
 // within the horizon, by (occurred_at, id) downwards. A payment's timeline has no horizon, since money stays paid; the
 // limit holds there too, and who counts money must look whether it was reached. Entities without facts are left out.
-// The facts of one timeline share memory: who keeps few of many should clone them.
+// The facts share memory: who keeps few of many should clone them.
 func (s *Store) Timelines(ctx context.Context, entities []vaglio.Entity, asOf vaglio.Instant) (map[vaglio.Entity][]vaglio.Fact, error) {
-	return s.timelines(ctx, entities, asOf-vaglio.Horizon, asOf)
+	found := make(map[vaglio.Entity][]vaglio.Fact, len(entities))
+	err := s.timelines(ctx, entities, asOf-vaglio.Horizon, asOf, func(entity vaglio.Entity, facts []vaglio.Fact) { found[entity] = kept(facts) })
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
 }
 
-// Latest reads the facts of some entities that matter for decisions from now on: as [Store.Timelines] does, with what is
-// stored already and counts only later.
-func (s *Store) Latest(ctx context.Context, entities []vaglio.Entity) (map[vaglio.Entity][]vaglio.Fact, error) {
-	return s.timelines(ctx, entities, s.now()-vaglio.Horizon, math.MaxInt64)
+// kept gives visited facts fields of their own.
+func kept(visited []vaglio.Fact) []vaglio.Fact {
+	facts, n := slices.Clone(visited), 0
+	for i := range facts {
+		n += len(facts[i].Entities) + len(facts[i].Attributes)
+	}
+	room := make(vaglio.Fields, 0, n)
+	take := func(fs vaglio.Fields) vaglio.Fields {
+		if len(fs) == 0 {
+			return nil
+		}
+		from := len(room)
+		room = append(room, fs...)
+		return room[from:len(room):len(room)]
+	}
+	for i := range facts {
+		facts[i].Entities, facts[i].Attributes = take(facts[i].Entities), take(facts[i].Attributes)
+	}
+	return facts
 }
 
-// timelinesSQL takes a limit, entities and a moment. It gives each timeline as one text and leaves its order to us: sorting
-// costs ClickHouse a third of the query, and a row per fact costs us as much as the facts. Beyond the limit only the number of
-// rows is of use.
+// Latest visits the facts of some entities that matter for decisions from now on: those of [Store.Timelines], with what is
+// stored already and counts only later. They are the visitor's until it returns; what it keeps it must clone.
+func (s *Store) Latest(ctx context.Context, entities []vaglio.Entity, visit func(vaglio.Entity, []vaglio.Fact)) error {
+	return s.timelines(ctx, entities, s.now()-vaglio.Horizon, math.MaxInt64, visit)
+}
+
+// timelinesSQL takes a limit, entities and a moment. It gives the timelines as one text and leaves their order to us: sorting
+// costs ClickHouse a third of the query, a row per fact costs us as much as the facts, and a row per timeline twice the text's
+// memory, since the client can't foresee the length of a column. Beyond the limit only the number of rows is of use.
 const timelinesSQL = `
-	SELECT entity, count(), arrayStringConcat(groupArray(?)(payload)) FROM timelines
-	WHERE entity IN (?) AND known_at <= ?
-	GROUP BY entity`
+	SELECT groupArray(entity), groupArray(facts), groupArray(length(payloads)), arrayStringConcat(groupArray(payloads)) FROM (
+		SELECT entity, count() AS facts, arrayStringConcat(groupArray(?)(payload)) AS payloads FROM timelines
+		WHERE entity IN (?) AND known_at <= ?
+		GROUP BY entity)`
 
 // orderedSQL takes entities, a moment and a limit.
 const orderedSQL = `
@@ -44,49 +71,45 @@ const orderedSQL = `
 // repetitions.
 const maxRows = 2 * vaglio.NewestPerKind
 
-// timelines reads what occurred since a moment and was known by another.
-func (s *Store) timelines(ctx context.Context, entities []vaglio.Entity, since, knownBy vaglio.Instant) (map[vaglio.Entity][]vaglio.Fact, error) {
+// timelines visits what occurred since a moment and was known by another.
+func (s *Store) timelines(ctx context.Context, entities []vaglio.Entity, since, knownBy vaglio.Instant,
+	visit func(vaglio.Entity, []vaglio.Fact)) error {
 	if len(entities) == 0 {
-		return nil, nil
+		return nil
 	}
-	rows, err := s.conn.Query(ctx, timelinesSQL, maxRows, entityNames(entities), int64(knownBy))
-	if err != nil {
-		return nil, fmt.Errorf("read timelines: %w", err)
+	var names []string
+	var counts, lengths []uint64
+	var payloads string
+	row := s.conn.QueryRow(ctx, timelinesSQL, maxRows, entityNames(entities), int64(knownBy))
+	if err := row.Scan(&names, &counts, &lengths, &payloads); err != nil {
+		return fmt.Errorf("read timelines: %w", err)
 	}
-	defer rows.Close()
-	found := make(map[vaglio.Entity][]vaglio.Fact, len(entities))
 	var rest []string // for ClickHouse to choose from: long ones, and those with two facts of one id
-	tl := timeline{seen: map[string]string{}}
-	for rows.Next() {
-		var name, payloads string
-		var count uint64
-		if err := rows.Scan(&name, &count, &payloads); err != nil {
-			return nil, fmt.Errorf("read timelines: %w", err)
-		}
-		if count > maxRows {
+	tl := newTimeline(since, visit)
+	for i, name := range names {
+		own := payloads[:lengths[i]]
+		payloads = payloads[lengths[i]:]
+		if counts[i] > maxRows {
 			rest = append(rest, name)
 			continue
 		}
-		disputed, err := tl.readAll(payloads)
+		disputed, err := tl.readAll(own)
 		switch {
 		case err != nil:
-			return nil, fmt.Errorf("read the timeline of a %s: %w", entityOf(name).Kind, err)
+			return fmt.Errorf("read the timeline of a %s: %w", entityOf(name).Kind, err)
 		case disputed:
 			rest = append(rest, name)
 			tl.empty()
 		default:
 			tl.sort()
-			tl.into(found, name, since)
+			tl.show(name)
 		}
 	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read timelines: %w", err)
-	}
-	return found, s.orderedTimelines(ctx, found, rest, since, knownBy)
+	return s.orderedTimelines(ctx, rest, knownBy, newTimeline(since, visit))
 }
 
 // orderedTimelines lets ClickHouse order the rows and choose the newest.
-func (s *Store) orderedTimelines(ctx context.Context, found map[vaglio.Entity][]vaglio.Fact, names []string, since, knownBy vaglio.Instant) error {
+func (s *Store) orderedTimelines(ctx context.Context, names []string, knownBy vaglio.Instant, tl *timeline) error {
 	if len(names) == 0 {
 		return nil
 	}
@@ -95,7 +118,7 @@ func (s *Store) orderedTimelines(ctx context.Context, found map[vaglio.Entity][]
 		return fmt.Errorf("read ordered timelines: %w", err)
 	}
 	defer rows.Close()
-	tl := timeline{seen: map[string]string{}}
+	tl.repeats = true
 	var current string
 	for rows.Next() {
 		var name, payload string
@@ -103,17 +126,18 @@ func (s *Store) orderedTimelines(ctx context.Context, found map[vaglio.Entity][]
 			return fmt.Errorf("read ordered timelines: %w", err)
 		}
 		if name != current {
-			tl.into(found, current, since)
+			tl.show(current)
 			current = name
 		}
-		if err := tl.read(&reader{rest: payload}); err != nil {
+		tl.rest = payload
+		if err := tl.read(); err != nil {
 			return fmt.Errorf("read the timeline of a %s: %w", entityOf(name).Kind, err)
 		}
 	}
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("read ordered timelines: %w", err)
 	}
-	tl.into(found, current, since)
+	tl.show(current)
 	return nil
 }
 
@@ -122,26 +146,37 @@ const fieldsAtOnce = 64
 
 // timeline gathers the facts of one entity, and has room for the next one's.
 type timeline struct {
-	facts []vaglio.Fact
-	order []int
-	seen  map[string]string // payloads by id
+	reader
+	since   vaglio.Instant
+	visit   func(vaglio.Entity, []vaglio.Fact)
+	facts   []vaglio.Fact
+	order   []int
+	seen    map[string]string // payloads by id
+	repeats bool              // ids may come again, and the first of each counts
+	shown   []vaglio.Fact
 }
 
-func (tl *timeline) read(r *reader) error {
-	tl.order = append(tl.order, len(tl.facts))
-	tl.facts = append(tl.facts, vaglio.Fact{})
-	return r.fact(&tl.facts[len(tl.facts)-1])
+func newTimeline(since vaglio.Instant, visit func(vaglio.Entity, []vaglio.Fact)) *timeline {
+	return &timeline{reader: reader{chunk: fieldsAtOnce}, since: since, visit: visit, seen: map[string]string{}}
+}
+
+// read reads the next fact, into the room of one that was shown before.
+func (tl *timeline) read() error {
+	n := len(tl.facts)
+	tl.facts = slices.Grow(tl.facts, 1)[:n+1]
+	tl.order = append(tl.order, n)
+	return tl.fact(&tl.facts[n])
 }
 
 // readAll reads payloads, each id once. They are disputed if two of one id differ: then the first stored counts.
 func (tl *timeline) readAll(payloads string) (disputed bool, err error) {
-	r := reader{rest: payloads, chunk: fieldsAtOnce}
-	for r.rest != "" {
-		before := r.rest
-		if err := tl.read(&r); err != nil {
+	tl.rest = payloads
+	for tl.rest != "" {
+		before := tl.rest
+		if err := tl.read(); err != nil {
 			return false, err
 		}
-		payload, last := before[:len(before)-len(r.rest)], len(tl.facts)-1
+		payload, last := before[:len(before)-len(tl.rest)], len(tl.facts)-1
 		switch other, again := tl.seen[tl.facts[last].ID]; {
 		case !again:
 			tl.seen[tl.facts[last].ID] = payload
@@ -151,7 +186,6 @@ func (tl *timeline) readAll(payloads string) (disputed bool, err error) {
 			return true, nil
 		}
 	}
-	clear(tl.seen)
 	return false, nil
 }
 
@@ -165,34 +199,38 @@ func (tl *timeline) sort() {
 	})
 }
 
-// into gives an entity the newest facts of each kind that occurred since a moment, each id once, and empties the timeline.
-func (tl *timeline) into(found map[vaglio.Entity][]vaglio.Fact, name string, since vaglio.Instant) {
-	entity := entityOf(name)
+// show visits an entity's newest facts of each kind that occurred since the moment, each id once, and empties the timeline.
+func (tl *timeline) show(name string) {
+	entity, since := entityOf(name), tl.since
 	if entity.Kind == vaglio.EntityPayment {
 		since = math.MinInt64
 	}
-	newest := make([]vaglio.Fact, 0, len(tl.facts))
+	tl.shown = tl.shown[:0]
 	kind, ofKind := "", 0
 	for _, i := range tl.order {
 		f := &tl.facts[i]
 		if f.Kind != kind {
 			kind, ofKind = f.Kind, 0
 		}
-		if _, again := tl.seen[f.ID]; again || ofKind == vaglio.NewestPerKind || f.OccurredAt < since {
+		if ofKind == vaglio.NewestPerKind || f.OccurredAt < since {
 			continue
 		}
-		tl.seen[f.ID] = ""
+		if tl.repeats {
+			if _, again := tl.seen[f.ID]; again {
+				continue
+			}
+			tl.seen[f.ID] = ""
+		}
 		ofKind++
-		newest = append(newest, *f)
+		tl.shown = append(tl.shown, *f)
 	}
-	if len(newest) > 0 {
-		found[entity] = newest
+	if len(tl.shown) > 0 {
+		tl.visit(entity, tl.shown)
 	}
 	tl.empty()
 }
 
 func (tl *timeline) empty() {
-	clear(tl.facts)
 	clear(tl.seen)
 	tl.facts, tl.order = tl.facts[:0], tl.order[:0]
 }

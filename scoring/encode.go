@@ -11,6 +11,7 @@ import (
 	"vaglio/ledger"
 	"vaglio/models"
 	"vaglio/scoring/policy"
+	"vaglio/scoring/states"
 )
 
 // encodeInputs writes what is kept of the decision into d.inputs, but for what the transaction adds.
@@ -47,18 +48,20 @@ func (d *decision) features(all []FeatureInput) []FeatureInput {
 
 // timelines are those that were read and that features read, by kind and id.
 func (d *decision) timelines() []TimelineInput {
-	var room [16]vaglio.Entity
-	entities := room[:0]
-	for entity, state := range d.known.states {
-		if state != nil {
-			entities = append(entities, entity)
+	var room [16]states.Timeline
+	sorted := room[:0]
+	for _, tl := range d.known.timelines {
+		if tl.State != nil {
+			sorted = append(sorted, tl)
 		}
 	}
-	slices.SortFunc(entities, func(a, b vaglio.Entity) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID)) })
-	all := make([]TimelineInput, len(entities))
-	for i, entity := range entities {
-		events, hash := d.known.states[entity].Used(d.moment)
-		all[i] = TimelineInput{entity.String(), events, hex.EncodeToString(binary.BigEndian.AppendUint64(nil, hash))}
+	slices.SortFunc(sorted, func(a, b states.Timeline) int {
+		return cmp.Or(cmp.Compare(a.Entity.Kind, b.Entity.Kind), cmp.Compare(a.Entity.ID, b.Entity.ID))
+	})
+	all := make([]TimelineInput, len(sorted))
+	for i, tl := range sorted {
+		events, hash := tl.State.Used(d.moment)
+		all[i] = TimelineInput{tl.Entity.String(), events, hex.EncodeToString(binary.BigEndian.AppendUint64(nil, hash))}
 	}
 	return all
 }

@@ -14,11 +14,32 @@ import (
 
 // known is what a decision knows: the window states of the request's entities and its payment's facts, as of its moment.
 type known struct {
-	states  map[vaglio.Entity]*features.State
-	payment []vaglio.Fact
+	timelines []states.Timeline // so few that a search through them is quicker than a map
+	payment   []vaglio.Fact
 }
 
-func (k *known) state(e vaglio.Entity) *features.State { return k.states[e] }
+func (k *known) state(e vaglio.Entity) *features.State {
+	if i := k.place(e); i >= 0 {
+		return k.timelines[i].State
+	}
+	return nil
+}
+
+func (k *known) place(e vaglio.Entity) int {
+	for i := range k.timelines {
+		if k.timelines[i].Entity == e {
+			return i
+		}
+	}
+	return -1
+}
+
+func (k *known) add(tl states.Timeline) {
+	k.timelines = append(k.timelines, tl)
+	if tl.Entity.Kind == vaglio.EntityPayment {
+		k.payment = tl.Facts
+	}
+}
 
 // learn finds out what is known at the decision's moment: through the cache, unless the moment is in the past or the cache
 // has run ahead of it.
@@ -38,7 +59,7 @@ func (d *decision) learn(ctx context.Context) error {
 // gather learns of the request's own entities, completes it from its payment's, and learns of those that this adds, and of
 // the neighbours that the catalogue's linked features ask for.
 func (d *decision) gather(ctx context.Context, catalogue *features.Catalogue, learn func(context.Context, []vaglio.Entity) error) error {
-	d.known = known{states: map[vaglio.Entity]*features.State{}}
+	d.known = known{}
 	wanted := catalogue.Timelines(&d.fact)
 	payment, ok := paymentOf(&d.fact)
 	if ok && !slices.Contains(wanted, payment) {
@@ -63,7 +84,7 @@ func (d *decision) gather(ctx context.Context, catalogue *features.Catalogue, le
 }
 
 func (d *decision) learnMore(ctx context.Context, entities []vaglio.Entity, learn func(context.Context, []vaglio.Entity) error) error {
-	entities = slices.DeleteFunc(entities, func(e vaglio.Entity) bool { _, have := d.known.states[e]; return have })
+	entities = slices.DeleteFunc(entities, func(e vaglio.Entity) bool { return d.known.place(e) >= 0 })
 	if len(entities) == 0 {
 		return nil
 	}
@@ -84,10 +105,7 @@ func (d *decision) recall(ctx context.Context, entities []vaglio.Entity) error {
 		if tl.State != nil && tl.State.Has(vaglio.KindRefundRequested, d.request.ID) {
 			return states.ErrAhead // the request itself came in as an event: it must not count for itself
 		}
-		d.known.states[tl.Entity] = tl.State
-		if tl.Entity.Kind == vaglio.EntityPayment {
-			d.known.payment = tl.Facts
-		}
+		d.known.add(tl)
 	}
 	return nil
 }
@@ -109,16 +127,13 @@ func (d *decision) readAfresh(ctx context.Context, catalogue *features.Catalogue
 	join(stored, waiting, entities)
 	for _, entity := range entities {
 		state := catalogue.NewState(entity.Kind)
-		d.known.states[entity] = state
 		facts := slices.DeleteFunc(stored[entity], func(f vaglio.Fact) bool { return f.ID == d.request.ID }) // it does not count for itself
 		for i := range facts {
 			if state != nil {
 				state.Add(&facts[i])
 			}
 		}
-		if entity.Kind == vaglio.EntityPayment {
-			d.known.payment = facts
-		}
+		d.known.add(states.Timeline{Entity: entity, State: state, Facts: facts})
 	}
 	return nil
 }

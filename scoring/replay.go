@@ -300,8 +300,8 @@ func (a *again) timelines(ctx context.Context, d *decision) ([]TimelineChanged, 
 	for _, t := range d.timelines() {
 		now[t.Entity] = t
 	}
-	for entity := range d.known.states {
-		entities[entity.String()] = entity
+	for _, tl := range d.known.timelines {
+		entities[tl.Entity.String()] = tl.Entity
 	}
 	var changed []TimelineChanged
 	names := slices.Sorted(maps.Keys(now))

@@ -90,19 +90,24 @@ func (l *loader) next() []*entry {
 // fill reads for all who wait: the context is the loader's own, since a requester that gives up must not fail the others.
 func (l *loader) fill(c *Cache, batch []*entry) {
 	entities := make([]vaglio.Entity, len(batch))
+	waiting := make(map[vaglio.Entity][]*entry, len(batch)) // several of one entity, if the cache was emptied meanwhile
 	for i, en := range batch {
 		entities[i] = en.entity
+		waiting[en.entity] = append(waiting[en.entity], en)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
 	defer cancel()
-	found, err := l.read(ctx, entities)
+	err := l.read(ctx, entities, func(entity vaglio.Entity, facts []vaglio.Fact) {
+		for _, en := range waiting[entity] {
+			en.fill(c.catalogue.NewState(entity.Kind), facts)
+		}
+	})
 	for _, en := range batch {
-		sh := c.shardOf(en.entity)
-		size := en.fill(c.catalogue.NewState(en.entity.Kind), found[en.entity], err)
+		size := en.end(c.catalogue, err)
 		if err != nil {
-			sh.remove(en)
+			en.shard.remove(en)
 			continue
 		}
-		sh.account(en, size, c.limit)
+		en.shard.account(en, size, c.limit)
 	}
 }

@@ -16,9 +16,9 @@ import (
 	"vaglio/features"
 )
 
-// Read reads the timelines of entities with all that is known of them by now, also what counts only later. Entities
-// without facts may be left out.
-type Read func(ctx context.Context, entities []vaglio.Entity) (map[vaglio.Entity][]vaglio.Fact, error)
+// Read visits the timelines of entities, each at most once, with all that is known of them by now, also what counts only later.
+// The visitor keeps nothing of the facts. Entities without facts may be left out.
+type Read func(ctx context.Context, entities []vaglio.Entity, visit func(vaglio.Entity, []vaglio.Fact)) error
 
 // Options of a cache.
 type Options struct {
@@ -52,6 +52,7 @@ type shard struct {
 // is missed.
 type entry struct {
 	entity    vaglio.Entity
+	shard     *shard
 	used      atomic.Bool // since the hand passed
 	accounted int64       // bytes by which the shard's total counts it; under the shard's lock
 	loaded    chan struct{}
@@ -134,7 +135,7 @@ func (c *Cache) View(ctx context.Context, entities []vaglio.Entity, at vaglio.In
 		}
 		for j := range waiting {
 			if waiting[j].Enters(en.entity) {
-				c.shardOf(en.entity).account(en, en.add(&waiting[j]), c.limit)
+				c.add(en, &waiting[j])
 			}
 		}
 		var err error
@@ -167,11 +168,16 @@ func (v View) Timelines() []Timeline { return v.timelines }
 func (c *Cache) Add(facts []vaglio.Fact) {
 	for i := range facts {
 		for _, e := range facts[i].Timelines() {
-			sh := c.shardOf(e)
-			if en := sh.find(e); en != nil {
-				sh.account(en, en.add(&facts[i]), c.limit)
+			if en := c.shardOf(e).find(e); en != nil {
+				c.add(en, &facts[i])
 			}
 		}
+	}
+}
+
+func (c *Cache) add(en *entry, f *vaglio.Fact) {
+	if size, grown := en.add(f); grown {
+		en.shard.account(en, size, c.limit)
 	}
 }
 
@@ -185,27 +191,38 @@ func (c *Cache) Forget() {
 	}
 }
 
-// add returns the size in bytes.
-func (en *entry) add(f *vaglio.Fact) int64 {
+// add returns the size in bytes, unless the fact was there.
+func (en *entry) add(f *vaglio.Fact) (size int64, grown bool) {
 	en.mu.Lock()
 	defer en.mu.Unlock()
-	if en.ready {
-		en.take(f)
-	} else {
+	if !en.ready {
 		en.meanwhile = append(en.meanwhile, *f)
+	} else if !en.take(f) {
+		return 0, false
 	}
-	return en.size()
+	return en.size(), true
 }
 
-// take needs the entry's lock. Views keep what they have: states are copied on writing, slices of facts only grow.
-func (en *entry) take(f *vaglio.Fact) {
+// take needs the entry's lock, and is false when the fact was there or no feature reads its kind. Views keep what they have:
+// states are copied on writing, slices of facts only grow.
+func (en *entry) take(f *vaglio.Fact) (grown bool) {
 	if en.state != nil {
-		en.state.Add(f)
+		grown = en.state.Add(f)
 	}
-	if en.entity.Kind == vaglio.EntityPayment && !slices.ContainsFunc(en.facts, func(known vaglio.Fact) bool { return known.ID == f.ID }) {
-		en.facts = append(en.facts, *f)
+	if en.entity.Kind == vaglio.EntityPayment && !en.has(f.ID) {
+		en.facts, grown = append(en.facts, *f), true
 	}
 	en.newest = max(en.newest, f.KnownAt)
+	return grown
+}
+
+func (en *entry) has(id string) bool {
+	for i := range en.facts {
+		if en.facts[i].ID == id {
+			return true
+		}
+	}
+	return false
 }
 
 const (
@@ -222,14 +239,29 @@ func (en *entry) size() int64 {
 	return size
 }
 
-// fill ends a reading: with its facts and what came in meanwhile, or with its error.
-func (en *entry) fill(state *features.State, facts []vaglio.Fact, err error) (size int64) {
+// fill takes what was read, and keeps nothing of its memory. Only the goroutine that reads calls it, before the entry is ready.
+func (en *entry) fill(state *features.State, facts []vaglio.Fact) {
 	en.mu.Lock()
 	defer en.mu.Unlock()
-	en.state, en.err, en.ready = state, err, true
+	en.state = state
 	for i := range facts {
-		en.take(&facts[i])
+		f := &facts[i]
+		if en.entity.Kind == vaglio.EntityPayment {
+			own := f.Clone()
+			f = &own
+		}
+		en.take(f)
 	}
+}
+
+// end ends a reading: with what came in meanwhile, or with its error.
+func (en *entry) end(c *features.Catalogue, err error) (size int64) {
+	en.mu.Lock()
+	defer en.mu.Unlock()
+	if en.state == nil {
+		en.state = c.NewState(en.entity.Kind)
+	}
+	en.err, en.ready = err, true
 	for i := range en.meanwhile {
 		en.take(&en.meanwhile[i])
 	}
@@ -252,7 +284,7 @@ func (sh *shard) entry(e vaglio.Entity) (en *entry, isNew bool) {
 		en.used.Store(true)
 		return en, false
 	}
-	en = &entry{entity: e, loaded: make(chan struct{})}
+	en = &entry{entity: e, shard: sh, loaded: make(chan struct{})}
 	sh.entries[e] = en
 	sh.clock = append(sh.clock, en)
 	return en, true

@@ -26,7 +26,7 @@ func payment(id string, n int, at vaglio.Instant) vaglio.Fact {
 	return vaglio.Fact{Event: e, KnownAt: e.KnownAt(), BaseAmount: 100, BaseKnown: true}
 }
 
-// shelf is a history in memory that counts its readings.
+// shelf is a history in memory that counts its readings. What it has shown it uses for other things.
 type shelf struct {
 	mu      sync.Mutex
 	facts   []vaglio.Fact
@@ -35,7 +35,7 @@ type shelf struct {
 	err     error
 }
 
-func (s *shelf) read(_ context.Context, entities []vaglio.Entity) (map[vaglio.Entity][]vaglio.Fact, error) {
+func (s *shelf) read(_ context.Context, entities []vaglio.Entity, visit func(vaglio.Entity, []vaglio.Fact)) error {
 	s.queries.Add(1)
 	s.mu.Lock()
 	found := map[vaglio.Entity][]vaglio.Fact{}
@@ -43,7 +43,7 @@ func (s *shelf) read(_ context.Context, entities []vaglio.Entity) (map[vaglio.En
 		for _, e := range f.Timelines() {
 			for _, wanted := range entities {
 				if e == wanted {
-					found[e] = append(found[e], f)
+					found[e] = append(found[e], f.Clone())
 				}
 			}
 		}
@@ -52,7 +52,14 @@ func (s *shelf) read(_ context.Context, entities []vaglio.Entity) (map[vaglio.En
 	if s.during != nil {
 		s.during()
 	}
-	return found, s.err
+	for e, facts := range found {
+		visit(e, facts)
+		for i := range facts {
+			clear(facts[i].Entities)
+			facts[i] = vaglio.Fact{}
+		}
+	}
+	return s.err
 }
 
 func newCache(s *shelf, bytes int64) *states.Cache {
@@ -93,6 +100,8 @@ func TestAViewDoesNotChangeAfterwards(t *testing.T) {
 	}
 	if n, facts := v.Timelines()[0].State.Len(), v.Timelines()[1].Facts; n != 1 || len(facts) != 1 || facts[0].ID != "a" {
 		t.Errorf("the view holds %d events and %v", n, facts)
+	} else if facts[0].Entities.Get("payment") != "pa" {
+		t.Errorf("the payment's fact has lost its entities: %v", facts[0].Entities)
 	}
 }
 
