@@ -15,3 +15,6 @@ func MaxUnindexed(n int64) (restore func()) {
 	maxUnindexed = n
 	return func() { maxUnindexed = before }
 }
+
+// ReadText gives a text that is stored packed.
+func ReadText(b []byte) ([]byte, error) { return readText(b) }

@@ -2,7 +2,8 @@
 // history has not got yet, and the API keys. [Ledger.Record] is the heart: one transaction per decision, grouped with
 // its neighbours. Read record.go for decisions, standing.go for what they are told of payments and customers, group.go for
 // the group commit, requests.go for what becomes of a request, execution.go for how, movements.go for the money that events
-// tell of, outbox.go for the way to history, keys.go for API keys, sqlite.go and postgres.go for the engines.
+// tell of, outbox.go for the way to history, texts.go for how long texts are stored, keys.go for API keys, sqlite.go and
+// postgres.go for the engines.
 package ledger
 
 import (

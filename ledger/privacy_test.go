@@ -48,6 +48,11 @@ func TestAForgottenCustomerIsNowhereAndHisRecordsStayTogether(t *testing.T) {
 		_, err := l.Resolve(t.Context(), "rr_07", ledger.Resolution{Verdict: vaglio.Deny, By: "anna", Reason: "Alice phoned"}, nil)
 		must(t, err)
 		must(t, l.Note(t.Context(), ledger.AuditEntry{Actor: "key_1", Action: "customer.exported", Subject: "c_alice"}))
+		for _, table := range []string{"decisions", "open_requests", "outbox"} {
+			if text := contents(t, e, table); !strings.Contains(text, `"customer":"c_alice"`) {
+				t.Fatalf("%s can't be read: %.300q", table, text)
+			}
+		}
 		before := exported(t, l, "c_alice")
 		device := vaglio.Entity{Kind: "device", ID: "d_c_alice"}
 		done, err := l.Forget(t.Context(), "c_alice", "key_1", device, vaglio.Entity{Kind: "instrument", ID: "card_c_alice"})
@@ -180,7 +185,7 @@ func TestOtherServersHearThatACustomerWasForgotten(t *testing.T) {
 	})
 }
 
-// contents is all that a table holds, as text.
+// contents is all that a table holds, as text; what is packed is read.
 func contents(t *testing.T, e engine, table string) string {
 	t.Helper()
 	rows, err := e.raw.Query(`SELECT * FROM ` + table)
@@ -197,6 +202,9 @@ func contents(t *testing.T, e engine, table string) string {
 		must(t, rows.Scan(into...))
 		for _, v := range values {
 			if b, ok := v.([]byte); ok {
+				if text, err := ledger.ReadText(b); err == nil {
+					b = text
+				}
 				v = string(b)
 			}
 			fmt.Fprint(&out, v, " ")
